@@ -1,0 +1,1 @@
+//! Rooms, fan-out and the cluster.
