@@ -1,1 +1,19 @@
-//! Rooms, fan-out and the cluster.
+//! Rooms, fan-out and the cluster of Roomcast.
+//!
+//! A namespace calls an [`Adapter`]; the adapter delivers to the [`Mailbox`]es of local connections and, in a cluster,
+//! publishes on a [`Bus`](cluster::Bus). Nothing here knows a transport, a handler or an HTTP request.
+
+mod adapter;
+pub mod cluster;
+mod id;
+mod mailbox;
+mod selector;
+
+pub use adapter::{
+    AckEvent, AckReport, AckStream, Adapter, AdapterError, AdapterFactory, Collected, Describe, LocalSocket,
+    NamespaceEvents, RemoteSocket, ServerReply, Status,
+};
+pub use id::{NodeTag, ParseIdError, SocketId};
+pub use mailbox::{CloseCause, Item, Mailbox, MailboxLimits, Outgoing, Push};
+pub use roomcast_protocol as protocol;
+pub use selector::{Room, Selector, Target};

@@ -1,0 +1,314 @@
+//! A connection's outbound queue: the only thing that the adapter knows of a connection.
+//!
+//! Bounded in items and in bytes. A push never waits: a mailbox that is full drops what is volatile and closes the
+//! connection otherwise, so that one slow client delays nobody. An idle mailbox owns no buffer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use roomcast_protocol::socketio::EncodedPacket;
+
+use crate::id::SocketId;
+
+/// The bounds of a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MailboxLimits {
+    /// Packets and commands that may wait.
+    pub max_items: usize,
+    /// Bytes of packets that may wait. A packet shared by many mailboxes counts in each.
+    pub max_bytes: usize,
+}
+
+impl Default for MailboxLimits {
+    fn default() -> Self {
+        Self { max_items: 65_536, max_bytes: 16 * 1024 * 1024 }
+    }
+}
+
+/// A packet on its way to any number of connections.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The packet in its encodings.
+    pub packet: EncodedPacket,
+    /// When this node emitted it or received it from another one: the start of the emit-to-write latency.
+    pub emitted_at: Instant,
+    /// May be dropped when the connection cannot be written to at once.
+    pub volatile: bool,
+    /// May be compressed where compression was negotiated.
+    pub compress: bool,
+}
+
+impl Outgoing {
+    /// A packet that is kept until it is written, emitted now.
+    pub fn new(packet: EncodedPacket) -> Arc<Self> {
+        Arc::new(Self { packet, emitted_at: Instant::now(), volatile: false, compress: true })
+    }
+}
+
+/// What waits in a mailbox, in order.
+#[derive(Debug, Clone)]
+pub enum Item {
+    /// Write this.
+    Packet(Arc<Outgoing>),
+    /// The server ends a socket: DISCONNECT is written, the reason is "server namespace disconnect". With `close`, the
+    /// whole connection ends after what was written so far: "forced server close".
+    Disconnect {
+        /// The socket.
+        socket: SocketId,
+        /// End the connection too.
+        close: bool,
+    },
+    /// The connection has to end.
+    Close(CloseCause),
+}
+
+/// Why a mailbox ends its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseCause {
+    /// The node goes away: "server shutting down".
+    ServerShutdown,
+    /// More waits than `max_items` or `max_bytes`: "transport close" to the client, counted as `slow_consumer`.
+    SlowConsumer,
+}
+
+/// What became of a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[must_use]
+pub enum Push {
+    /// It waits to be written.
+    Queued,
+    /// It was volatile and the connection cannot be written to now.
+    DroppedVolatile,
+    /// The mailbox is full: the connection is being closed as a slow consumer. Told once for each connection.
+    Overflowed,
+    /// The connection has ended or is about to.
+    Closed,
+}
+
+/// A bounded queue with one consumer, the connection task.
+#[derive(Debug)]
+pub struct Mailbox {
+    limits: MailboxLimits,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    items: VecDeque<Item>,
+    bytes: usize,
+    state: State,
+    /// False while the transport has bytes that it could not write, or no poll to answer.
+    writable: bool,
+    /// Set while the connection task sleeps.
+    waker: Option<Waker>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// Takes nothing more; what the task must still learn waits in `items`.
+    Closed,
+}
+
+impl Mailbox {
+    /// An empty mailbox of an open connection.
+    pub fn new(limits: MailboxLimits) -> Arc<Self> {
+        let inner =
+            Inner { items: VecDeque::new(), bytes: 0, state: State::Open, writable: true, waker: None };
+        Arc::new(Self { limits, inner: Mutex::new(inner) })
+    }
+
+    /// Queues a packet, or says why not. Never waits.
+    pub fn push(&self, outgoing: &Arc<Outgoing>) -> Push {
+        let len = outgoing.packet.frames().len();
+        let mut inner = self.inner.lock();
+        if inner.state == State::Closed {
+            return Push::Closed;
+        }
+        if outgoing.volatile && !inner.writable {
+            return Push::DroppedVolatile;
+        }
+        // One packet always fits, however large: what may be emitted is bounded elsewhere.
+        let full = inner.items.len() >= self.limits.max_items
+            || (inner.bytes > 0 && inner.bytes.saturating_add(len) > self.limits.max_bytes);
+        if full && outgoing.volatile {
+            return Push::DroppedVolatile;
+        }
+        if full {
+            inner.state = State::Closed;
+            inner.items.clear();
+            inner.bytes = 0;
+            inner.items.push_back(Item::Close(CloseCause::SlowConsumer));
+            wake(inner);
+            return Push::Overflowed;
+        }
+        inner.bytes += len;
+        inner.items.push_back(Item::Packet(Arc::clone(outgoing)));
+        wake(inner);
+        Push::Queued
+    }
+
+    /// Queues the end of a socket behind what was pushed before it.
+    pub fn disconnect(&self, socket: SocketId, close: bool) {
+        self.command(Item::Disconnect { socket, close });
+    }
+
+    /// Queues the end of the connection behind what was pushed before it.
+    pub fn close(&self, cause: CloseCause) {
+        self.command(Item::Close(cause));
+    }
+
+    /// Commands are few, and each ends something: they are not refused for want of room.
+    fn command(&self, item: Item) {
+        let mut inner = self.inner.lock();
+        if inner.state == State::Open {
+            inner.items.push_back(item);
+            wake(inner);
+        }
+    }
+
+    /// The consumer's side: appends everything that waits to `batch`, or registers the task to be woken by the next
+    /// push. While the task runs nobody wakes it, so it must call this last, until it gets `Pending`.
+    pub fn poll_take(&self, cx: &mut Context<'_>, batch: &mut VecDeque<Item>) -> Poll<()> {
+        let mut inner = self.inner.lock();
+        if inner.items.is_empty() {
+            if !inner.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                inner.waker = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        inner.bytes = 0;
+        inner.waker = None;
+        if batch.is_empty() {
+            std::mem::swap(&mut inner.items, batch);
+            // Keep no buffer for the next burst: most connections are idle most of the time.
+            inner.items = VecDeque::new();
+        } else {
+            batch.append(&mut inner.items);
+        }
+        Poll::Ready(())
+    }
+
+    /// The consumer says whether it could write to the transport now; decides what happens to volatile packets.
+    pub fn set_writable(&self, writable: bool) {
+        self.inner.lock().writable = writable;
+    }
+
+    /// The consumer is gone: nothing more is taken, what waits is dropped.
+    pub fn end(&self) {
+        let mut inner = self.inner.lock();
+        inner.state = State::Closed;
+        inner.items = VecDeque::new();
+        inner.bytes = 0;
+        inner.waker = None;
+    }
+
+    /// True once nothing more is taken.
+    pub fn is_closed(&self) -> bool {
+        self.inner.lock().state == State::Closed
+    }
+
+    /// Packets and commands that wait, and their bytes.
+    pub fn depth(&self) -> (usize, usize) {
+        let inner = self.inner.lock();
+        (inner.items.len(), inner.bytes)
+    }
+}
+
+/// Wakes the task outside the lock, if it sleeps.
+fn wake(mut inner: parking_lot::MutexGuard<'_, Inner>) {
+    let waker = inner.waker.take();
+    drop(inner);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use roomcast_protocol::socketio::Args;
+
+    use super::*;
+
+    struct CountWakes(AtomicUsize);
+
+    impl Wake for CountWakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn packet(volatile: bool) -> Arc<Outgoing> {
+        let packet = EncodedPacket::event("/", None, "e", &Args::none());
+        Arc::new(Outgoing { packet, emitted_at: Instant::now(), volatile, compress: true })
+    }
+
+    fn mailbox(max_items: usize, max_bytes: usize) -> Arc<Mailbox> {
+        Mailbox::new(MailboxLimits { max_items, max_bytes })
+    }
+
+    fn take(mailbox: &Mailbox) -> VecDeque<Item> {
+        let mut batch = VecDeque::new();
+        let _ = mailbox.poll_take(&mut Context::from_waker(Waker::noop()), &mut batch);
+        batch
+    }
+
+    #[test]
+    fn one_wake_for_a_burst() {
+        let wakes = Arc::new(CountWakes(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mailbox = mailbox(10, 1000);
+        let mut batch = VecDeque::new();
+        assert!(mailbox.poll_take(&mut Context::from_waker(&waker), &mut batch).is_pending());
+        for _ in 0..3 {
+            assert_eq!(mailbox.push(&packet(false)), Push::Queued);
+        }
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+        assert!(mailbox.poll_take(&mut Context::from_waker(&waker), &mut batch).is_ready());
+        assert_eq!(batch.len(), 3);
+        assert_eq!(mailbox.depth(), (0, 0));
+    }
+
+    #[test]
+    fn volatile_is_dropped_first_and_then_the_connection_goes() {
+        let len = packet(false).packet.frames().len();
+        for mailbox in [mailbox(2, usize::MAX), mailbox(100, 2 * len)] {
+            assert_eq!(mailbox.push(&packet(true)), Push::Queued);
+            assert_eq!(mailbox.push(&packet(false)), Push::Queued);
+            assert_eq!(mailbox.push(&packet(true)), Push::DroppedVolatile);
+            assert_eq!(mailbox.push(&packet(false)), Push::Overflowed);
+            assert_eq!(mailbox.push(&packet(false)), Push::Closed);
+            assert!(matches!(take(&mailbox).pop_front(), Some(Item::Close(CloseCause::SlowConsumer))));
+        }
+    }
+
+    #[test]
+    fn one_packet_fits_however_large() {
+        assert_eq!(mailbox(10, 1).push(&packet(false)), Push::Queued);
+    }
+
+    #[test]
+    fn volatile_waits_for_nothing() {
+        let mailbox = mailbox(10, 1000);
+        mailbox.set_writable(false);
+        assert_eq!(mailbox.push(&packet(true)), Push::DroppedVolatile);
+        assert_eq!(mailbox.push(&packet(false)), Push::Queued);
+    }
+
+    #[test]
+    fn commands_keep_their_place() {
+        let mailbox = mailbox(1, 1000);
+        let socket = "AAAAAAAAAAAAAAAAAAAA".parse().unwrap();
+        assert_eq!(mailbox.push(&packet(false)), Push::Queued);
+        mailbox.disconnect(socket, true);
+        mailbox.end();
+        assert!(take(&mailbox).is_empty());
+        assert_eq!(mailbox.push(&packet(false)), Push::Closed);
+    }
+}
