@@ -2,10 +2,13 @@
 
 mod close;
 mod error;
+mod extension;
 mod frame;
+pub mod handshake;
 mod mask;
 mod utf8;
 
 pub use close::CloseCode;
 pub use error::Error;
 pub use frame::{OpCode, Role};
+pub use handshake::{DeflateConfig, Negotiated, accept_key};
