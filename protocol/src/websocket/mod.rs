@@ -1,6 +1,16 @@
 //! RFC 6455 framing and RFC 7692 compression, for both ends of a connection.
+//!
+//! This module owns what happens between the bytes of a connection and whole messages: the opening handshake, frame
+//! headers, masking, UTF-8 validation, close codes and permessage-deflate. It knows nothing of Engine.IO, never reads a
+//! socket, and never answers by itself: replying to a ping or a close frame is the caller's decision.
+//!
+//! An idle connection owns nothing here but a [`Decoder`], which has no heap of its own. Bytes are read into a buffer
+//! that is borrowed for as long as they are in flight; what is left of an incomplete message moves into the decoder.
+//!
 
 mod close;
+mod deflate;
+mod encoder;
 mod error;
 mod extension;
 mod frame;
@@ -9,6 +19,14 @@ mod mask;
 mod utf8;
 
 pub use close::CloseCode;
+pub use deflate::{Deflater, Inflater, deflated_frame};
+pub use encoder::{MAX_SERVER_HEADER, PreparedFrame, frame, masked_fragment, masked_frame, write_header};
 pub use error::Error;
 pub use frame::{OpCode, Role};
 pub use handshake::{DeflateConfig, Negotiated, accept_key};
+
+/// How many fragments one message may have unless configured otherwise: 131 072, the default of Node's `ws`.
+///
+/// A fragment costs its sender as little as two bytes and the receiver a pass through the frame parser
+/// (CVE-2026-48779).
+pub const DEFAULT_MAX_FRAGMENTS: u32 = 131_072;
