@@ -1,1 +1,3 @@
 //! Roomcast.
+
+pub mod config;

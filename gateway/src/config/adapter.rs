@@ -1,0 +1,80 @@
+//! The cluster and its broker.
+
+use std::time::Duration;
+
+use super::SecretUrl;
+use super::section::section;
+use super::units;
+
+section! {
+    /// How nodes become a cluster.
+    pub struct Adapter {
+        /// "memory" for one node alone, "redis" or "nats" for a cluster.
+        kind: AdapterKind = AdapterKind::Memory,
+        /// The broker, such as "redis://user:password@host:6379" or "nats://host:4222"; several of one cluster with commas
+        /// between them; "env:NAME" and "file:PATH" work too. A broker that cannot be reached at start-up is an error.
+        url: Option<SecretUrl> = None; example "\"redis://127.0.0.1:6379\"",
+        /// The beginning of every channel or subject. Nodes with different prefixes do not see each other.
+        prefix: String = "roomcast".to_owned(),
+        /// How long the other nodes may take to answer before they are named as missing.
+        #[serde(with = "units::duration")]
+        request_timeout: Duration = Duration::from_secs(5),
+        /// Time between a node's signs of life.
+        #[serde(with = "units::duration")]
+        heartbeat: Duration = Duration::from_secs(1),
+        /// After how long without a sign of life a node is taken for dead.
+        #[serde(with = "units::duration")]
+        expiry: Duration = Duration::from_secs(5),
+        /// How long a node keeps listening for a room after the last member left.
+        #[serde(with = "units::duration")]
+        linger: Duration = Duration::from_secs(5),
+    }
+    tables {
+        outbox: Outbox,
+    }
+}
+
+section! {
+    /// What may wait for the broker. When it is full, emits are refused with "broker_unavailable".
+    pub struct Outbox {
+        /// Messages.
+        max_items: usize = 65_536,
+        /// Bytes.
+        #[serde(with = "units::bytes")]
+        max_bytes: usize = 64 << 20,
+    }
+}
+
+/// Which adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AdapterKind {
+    /// One node alone.
+    Memory,
+    /// Redis, Valkey or what speaks like them.
+    Redis,
+    /// NATS.
+    Nats,
+}
+
+impl AdapterKind {
+    /// The name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Redis => "redis",
+            Self::Nats => "nats",
+        }
+    }
+
+    /// The schemes that a URL of its broker may have.
+    pub(super) fn schemes(self) -> &'static [&'static str] {
+        match self {
+            Self::Memory => &[],
+            Self::Redis => {
+                &["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"]
+            }
+            Self::Nats => &["nats", "tls"],
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The configuration: one file, the environment over it, flags over that.
+//!
+//! Owns every setting with its default and its documentation, how they are loaded, and what must hold between them.
+//! It binds no port and opens no connection: a [`Config`] is plain data that has been checked.
+
+mod adapter;
+mod api;
+mod cookie;
+mod cors;
+mod engine;
+mod error;
+mod load;
+mod log;
+mod mailbox;
+mod namespace;
+mod pattern;
+mod public;
+mod reference;
+mod secret;
+mod section;
+mod units;
+mod unknown;
+mod validate;
+
+pub use adapter::{Adapter, AdapterKind, Outbox};
+pub use api::Api;
+pub use cookie::{Cookie, SameSite};
+pub use cors::Cors;
+pub use engine::{Engine, HttpCompression, PerMessageDeflate, Transport};
+pub use error::{ConfigError, Place, Problem};
+pub use load::{Loaded, Override, Sources};
+pub use log::{Log, LogFormat};
+pub use mailbox::Mailbox;
+pub use namespace::{Access, Namespace, RoomRule};
+pub use pattern::RoomPattern;
+pub use public::Public;
+pub(crate) use public::is_same_origin;
+pub use secret::{Secret, SecretError, SecretUrl};
+pub use section::{Key, Kind};
+pub(crate) use validate::is_reserved_event;
+
+use section::section;
+
+section! {
+    /// Roomcast's settings, with their defaults.
+    ///
+    /// Each can also be an environment variable, such as ROOMCAST__PUBLIC__LISTEN for public.listen; lists with commas. An
+    /// empty variable counts as not set. Flags go over the environment, the environment over this file. A key that is not
+    /// known is an error.
+    pub struct Config {}
+    tables {
+        public: Public,
+        api: Api,
+        adapter: Adapter,
+        engine: Engine,
+        cors: Cors,
+        cookie: Cookie,
+        mailbox: Mailbox,
+        log: Log,
+    }
+    lists {
+        namespaces as "namespace": Namespace = vec![Namespace::named("/")],
+    }
+}
+
+impl Config {
+    /// Everything that must hold between the values. A [`Config`] that came from [`Config::load`] has no problems; one
+    /// that was put together in code should be asked.
+    pub fn problems(&self) -> Vec<Problem> {
+        validate::problems(self)
+    }
+}

@@ -1,0 +1,110 @@
+//! Namespaces and what their clients may do with rooms.
+//!
+//! Owns the rules and which of them holds for a room. Enforcing them is the handler's.
+
+use super::RoomPattern;
+use super::section::section;
+
+section! {
+    /// A namespace that clients may connect to. Without any there is "/", with open rooms.
+    pub struct Namespace {
+        /// Its name, beginning with "/".
+        name: String = String::new(),
+        /// The event by which a client joins a room: `socket.emit("room:join", room, ack)`.
+        room_join: String = "room:join".to_owned(),
+        /// The event by which a client leaves a room: `socket.emit("room:leave", room, ack)`.
+        room_leave: String = "room:leave".to_owned(),
+        /// The event by which a client emits to a room: `socket.emit("room:emit", room, event, ...args, ack?)`.
+        room_emit: String = "room:emit".to_owned(),
+    }
+    lists {
+        rooms as "room": RoomRule = Vec::new(),
+    }
+}
+
+section! {
+    /// What clients may do with rooms of some names. The first rule that matches holds; a room that none matches is closed.
+    /// A namespace without rules has open rooms.
+    pub struct RoomRule {
+        /// The names: "*" stands for any text, "{id}" for one or more characters other than ":".
+        pattern as "match": RoomPattern = RoomPattern::default(); example "\"order:{id}\"",
+        /// Who may join: "open" or "never". ("claims" and "webhook" are not available in this version.)
+        join: Access = Access::Open,
+        /// Who may emit: "open", "members" or "never". ("claims" and "webhook" are not available in this version.)
+        emit: Access = Access::Open,
+    }
+}
+
+/// Who may join a room or emit to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Everybody.
+    Open,
+    /// Who is in the room. For `emit` only.
+    Members,
+    /// Whom a verified token allows it. Not available in this version.
+    Claims,
+    /// Whom the backend allows it. Not available in this version.
+    Webhook,
+    /// No client; backends always may.
+    Never,
+}
+
+impl Access {
+    /// The name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Members => "members",
+            Self::Claims => "claims",
+            Self::Webhook => "webhook",
+            Self::Never => "never",
+        }
+    }
+}
+
+impl Namespace {
+    /// A namespace of this name with open rooms.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+
+    /// Who may join a room.
+    pub fn join_access(&self, room: &str) -> Access {
+        self.rule(room).map_or_else(|| self.fallback(), |rule| rule.join)
+    }
+
+    /// Who may emit to a room.
+    pub fn emit_access(&self, room: &str) -> Access {
+        self.rule(room).map_or_else(|| self.fallback(), |rule| rule.emit)
+    }
+
+    fn rule(&self, room: &str) -> Option<&RoomRule> {
+        self.rooms.iter().find(|rule| rule.pattern.matches(room))
+    }
+
+    /// Whoever writes a rule wants rooms guarded: one forgotten pattern must not leave a door open.
+    fn fallback(&self) -> Access {
+        if self.rooms.is_empty() { Access::Open } else { Access::Never }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_rule_holds_and_no_rule_is_open() {
+        let mut namespace = Namespace::named("/");
+        assert_eq!(namespace.join_access("x"), Access::Open);
+        let rule = |pattern: &str, join, emit| RoomRule { pattern: pattern.into(), join, emit };
+        namespace.rooms = vec![
+            rule("order:{id}", Access::Open, Access::Members),
+            rule("order:*", Access::Never, Access::Never),
+        ];
+        assert_eq!(namespace.emit_access("order:1"), Access::Members);
+        assert_eq!(namespace.join_access("order:1:x"), Access::Never);
+        assert_eq!(namespace.join_access("other"), Access::Never);
+    }
+}

@@ -1,0 +1,89 @@
+//! The listener that clients connect to.
+
+use std::net::SocketAddr;
+
+use super::section::section;
+
+section! {
+    /// The listener that clients connect to.
+    pub struct Public {
+        /// Address and port. Without a configuration file, and when nothing else says it, it is 127.0.0.1:3000.
+        listen: SocketAddr = SocketAddr::from(([0, 0, 0, 0], 3000)),
+        /// Where Socket.IO is mounted. What begins with it is served too, as in Socket.IO.
+        path: String = "/socket.io/".to_owned(),
+        /// Whether the path ends with a slash: if not, "/socket.io" is served without one.
+        add_trailing_slash: bool = true,
+        /// The pages that may connect, by polling and by WebSocket: "https://shop.example", or "same-origin" for pages of
+        /// the host that the request itself names. Empty: any page. Requests without an Origin header, which browsers do
+        /// not make, always pass. This is no CORS: see [cors].
+        origins: Vec<String> = Vec::new(),
+        /// Connections at one time, of all transports. Further ones are refused with 503.
+        max_connections: usize = 100_000,
+    }
+}
+
+/// Stands in `origins` for pages of the host that the request names.
+const SAME_ORIGIN: &str = "same-origin";
+
+impl Public {
+    /// Whether a page may connect, by the request's `Origin` and `Host` headers.
+    pub fn allows_origin(&self, origin: Option<&str>, host: Option<&str>) -> bool {
+        let Some(origin) = origin else { return true };
+        self.origins.is_empty()
+            || self.origins.iter().any(|allowed| match allowed.as_str() {
+                SAME_ORIGIN => is_same_origin(origin, host),
+                allowed => allowed.eq_ignore_ascii_case(origin),
+            })
+    }
+}
+
+/// Whether an `Origin` names the host of the request. The scheme is not compared: a proxy may have ended TLS.
+pub(crate) fn is_same_origin(origin: &str, host: Option<&str>) -> bool {
+    let authority = origin.split_once("://").map(|(_, authority)| authority);
+    matches!((authority, host), (Some(authority), Some(host)) if authority.eq_ignore_ascii_case(host))
+}
+
+/// Whether an entry of a list of origins can ever match: `scheme://host[:port]`, no path.
+pub(super) fn is_origin(text: &str) -> bool {
+    let Some((scheme, authority)) = text.split_once("://") else { return false };
+    !scheme.is_empty()
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+        && !authority.is_empty()
+        && !authority.contains(|c: char| "/?#@*,\"\\".contains(c) || c.is_whitespace() || c.is_control())
+}
+
+/// Whether an entry of `public.origins` can ever match.
+pub(super) fn is_allowed_origin(text: &str) -> bool {
+    text == SAME_ORIGIN || is_origin(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_checked_when_there_are_any() {
+        let mut public = Public::default();
+        assert!(public.allows_origin(Some("https://evil.example"), Some("a")));
+        public.origins = vec!["same-origin".to_owned(), "https://shop.example".to_owned()];
+        assert!(public.allows_origin(None, None));
+        assert!(public.allows_origin(Some("https://Shop.example"), None));
+        assert!(public.allows_origin(Some("http://chat.example:8080"), Some("chat.example:8080")));
+        for origin in ["https://evil.example", "https://shop.example.evil", "http://shop.example", "null", ""]
+        {
+            assert!(!public.allows_origin(Some(origin), Some("chat.example:8080")), "{origin}");
+        }
+    }
+
+    #[test]
+    fn an_origin_has_no_path() {
+        assert!(
+            is_origin("https://a.example")
+                && is_origin("capacitor://localhost")
+                && is_origin("http://[::1]:1")
+        );
+        for text in ["a.example", "https://", "https://a/", "*", "https://*.a", "https://a b", "://a"] {
+            assert!(!is_origin(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! What must hold between the values of a configuration before a port is bound. Owns the checks, changes nothing.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::public::{is_allowed_origin, is_origin};
+use super::{Access, AdapterKind, Config, Namespace, Problem, SameSite, log};
+
+/// The shortest API key: 16 characters of hex are 64 bits.
+const MIN_KEY_LENGTH: usize = 16;
+
+const EVENT: &str = "an event name that a client may send";
+const RESERVED_EVENTS: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+
+/// Whether Socket.IO keeps an event name for itself: clients must not send it, nobody may emit it.
+pub(crate) fn is_reserved_event(name: &str) -> bool {
+    RESERVED_EVENTS.contains(&name)
+}
+
+pub(super) fn problems(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    listeners(config, &mut problems);
+    cross_origin(config, &mut problems);
+    cookie(config, &mut problems);
+    bounds(config, &mut problems);
+    adapter(config, &mut problems);
+    namespaces(config, &mut problems);
+    if !log::is_filter(&config.log.level) {
+        problems.push(form("log.level", &config.log.level, "a level or a list of target=level"));
+    }
+    problems
+}
+
+fn form(key: impl Into<String>, value: &str, expected: &'static str) -> Problem {
+    Problem::Form { key: key.into(), value: value.to_owned(), expected }
+}
+
+/// The first value that stands twice.
+fn twice<'a>(key: &'static str, values: impl Iterator<Item = &'a str>) -> Option<Problem> {
+    let mut seen = HashSet::new();
+    let value = values.into_iter().find(|value| !seen.insert(*value))?;
+    Some(Problem::Twice { key, value: value.to_owned() })
+}
+
+fn listeners(config: &Config, problems: &mut Vec<Problem>) {
+    let (public, api) = (&config.public, &config.api);
+    let path = public.path.as_str();
+    if !path.starts_with('/')
+        || path.contains(['?', '#'])
+        || path.contains(char::is_whitespace)
+        || path == "/"
+    {
+        problems.push(form("public.path", path, "a path such as \"/socket.io/\""));
+    }
+    for origin in public.origins.iter().filter(|origin| !is_allowed_origin(origin)) {
+        problems.push(form(
+            "public.origins",
+            origin,
+            "\"same-origin\" or an origin such as \"https://shop.example\"",
+        ));
+    }
+    // Port 0 is a free port, a different one for each.
+    if public.listen == api.listen && api.listen.port() != 0 {
+        problems.push(Problem::SameAddress(api.listen));
+    }
+    if !api.listen.ip().is_loopback() && api.keys.is_empty() {
+        problems.push(Problem::ApiWithoutKeys(api.listen));
+    }
+    if api.keys.iter().any(|key| key.expose().len() < MIN_KEY_LENGTH) {
+        problems.push(Problem::ShortKey(MIN_KEY_LENGTH));
+    }
+}
+
+fn cross_origin(config: &Config, problems: &mut Vec<Problem>) {
+    let cors = &config.cors;
+    let any = cors.origins.iter().any(|origin| origin == "*");
+    if any && cors.origins.len() > 1 {
+        problems.push(Problem::CorsAnyAndMore);
+    }
+    if any && cors.credentials {
+        problems.push(Problem::CorsAnyWithCredentials);
+    }
+    for origin in cors.origins.iter().filter(|origin| *origin != "*" && !is_origin(origin)) {
+        problems.push(form("cors.origins", origin, "\"*\" or an origin such as \"https://shop.example\""));
+    }
+    let lists = [
+        ("cors.methods", &cors.methods),
+        ("cors.allowed_headers", &cors.allowed_headers),
+        ("cors.exposed_headers", &cors.exposed_headers),
+    ];
+    for (key, names) in lists {
+        problems.extend(
+            names.iter().filter(|name| !is_token(name)).map(|name| form(key, name, "a name in HTTP")),
+        );
+    }
+}
+
+/// A token of HTTP (RFC 9110, section 5.6.2): names of methods, headers and cookies.
+fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+fn cookie(config: &Config, problems: &mut Vec<Problem>) {
+    let cookie = &config.cookie;
+    if !is_token(&cookie.name) {
+        problems.push(form("cookie.name", &cookie.name, "a name of a cookie"));
+    }
+    if !cookie.path.starts_with('/') || cookie.path.contains(|c: char| c == ';' || c.is_control()) {
+        problems.push(form("cookie.path", &cookie.path, "a path"));
+    }
+    if cookie.enabled && cookie.same_site == SameSite::None && !cookie.secure {
+        problems.push(Problem::CookieNotSecure);
+    }
+}
+
+fn bounds(config: &Config, problems: &mut Vec<Problem>) {
+    let (engine, adapter) = (&config.engine, &config.adapter);
+    let durations = [
+        ("engine.ping_interval", engine.ping_interval),
+        ("engine.ping_timeout", engine.ping_timeout),
+        ("engine.upgrade_timeout", engine.upgrade_timeout),
+        ("engine.connect_timeout", engine.connect_timeout),
+        ("engine.polling_close_timeout", engine.polling_close_timeout),
+        ("adapter.request_timeout", adapter.request_timeout),
+        ("adapter.heartbeat", adapter.heartbeat),
+    ];
+    // `max_attachments` and `max_rooms_per_socket` may be 0: no binary, no rooms.
+    let counts = [
+        ("public.max_connections", config.public.max_connections),
+        ("engine.max_payload", engine.max_payload),
+        ("engine.max_fragments", engine.max_fragments as usize),
+        ("engine.max_namespaces_per_connection", engine.max_namespaces_per_connection),
+        ("engine.max_pending_handlers", engine.max_pending_handlers),
+        ("mailbox.max_items", config.mailbox.max_items),
+        ("mailbox.max_bytes", config.mailbox.max_bytes),
+        ("adapter.outbox.max_items", adapter.outbox.max_items),
+        ("adapter.outbox.max_bytes", adapter.outbox.max_bytes),
+        ("api.max_body", config.api.max_body),
+    ];
+    let zero_durations = durations.iter().filter(|(_, value)| *value == Duration::ZERO).map(|(key, _)| *key);
+    let zero_counts = counts.iter().filter(|(_, value)| *value == 0).map(|(key, _)| *key);
+    problems.extend(zero_durations.chain(zero_counts).map(Problem::Zero));
+    if !(1..=9).contains(&engine.per_message_deflate.level) {
+        let level = engine.per_message_deflate.level.to_string();
+        problems.push(form("engine.per_message_deflate.level", &level, "a level from 1 to 9"));
+    }
+    if engine.transports.is_empty() {
+        problems.push(Problem::Empty("engine.transports".to_owned()));
+    }
+    problems.extend(twice("engine.transports", engine.transports.iter().map(|transport| transport.as_str())));
+    // One lost heartbeat must not look like a death.
+    if adapter.expiry < adapter.heartbeat * 2 {
+        problems.push(Problem::Order { longer: "adapter.expiry", shorter: "two of `adapter.heartbeat`" });
+    }
+}
+
+fn adapter(config: &Config, problems: &mut Vec<Problem>) {
+    let adapter = &config.adapter;
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    if adapter.prefix.is_empty() || adapter.prefix.len() > 64 || !adapter.prefix.bytes().all(is_name) {
+        problems.push(form("adapter.prefix", &adapter.prefix, "1 to 64 letters, digits, \"-\" and \"_\""));
+    }
+    let kind = adapter.kind;
+    match (&adapter.url, kind) {
+        (_, AdapterKind::Memory) => {}
+        (None, AdapterKind::Redis | AdapterKind::Nats) => problems.push(Problem::UrlMissing(kind.as_str())),
+        (Some(url), AdapterKind::Redis | AdapterKind::Nats) => {
+            if !url.scheme().is_some_and(|scheme| kind.schemes().contains(&scheme)) {
+                let (url, schemes) = (url.to_string(), kind.schemes());
+                problems.push(Problem::UrlScheme { url, kind: kind.as_str(), schemes });
+            }
+        }
+    }
+}
+
+fn namespaces(config: &Config, problems: &mut Vec<Problem>) {
+    if config.namespaces.is_empty() {
+        problems.push(Problem::Empty("namespace".to_owned()));
+    }
+    problems
+        .extend(twice("namespace.name", config.namespaces.iter().map(|namespace| namespace.name.as_str())));
+    for namespace in &config.namespaces {
+        let name = namespace.name.as_str();
+        if name.contains('*') {
+            problems.push(Problem::NotAvailable { key: "namespace.name".to_owned(), value: name.to_owned() });
+        } else if !name.starts_with('/') || name.contains([',', '?']) || name.contains(char::is_control) {
+            problems.push(form(
+                "namespace.name",
+                name,
+                "a name that begins with \"/\" and has no comma or \"?\"",
+            ));
+        }
+        events(namespace, problems);
+        for rule in &namespace.rooms {
+            let pattern = rule.pattern.as_str();
+            let key = |field: &str| format!("namespace.room.{field}` of `{name} {pattern}");
+            if pattern.is_empty() {
+                problems.push(Problem::Empty(format!("namespace.room.match` of `{name}")));
+            }
+            if rule.join == Access::Members {
+                problems.push(Problem::JoinMembers(key("join")));
+            }
+            for (field, access) in [("join", rule.join), ("emit", rule.emit)] {
+                if matches!(access, Access::Claims | Access::Webhook) {
+                    problems
+                        .push(Problem::NotAvailable { key: key(field), value: access.as_str().to_owned() });
+                }
+            }
+        }
+    }
+}
+
+fn events(namespace: &Namespace, problems: &mut Vec<Problem>) {
+    let events = [
+        ("room_join", &namespace.room_join),
+        ("room_leave", &namespace.room_leave),
+        ("room_emit", &namespace.room_emit),
+    ];
+    problems.extend(twice("namespace.room_*", events.iter().map(|(_, event)| event.as_str())));
+    for (key, event) in events {
+        if event.is_empty() || is_reserved_event(event) {
+            problems.push(form(format!("namespace.{key}"), event, EVENT));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the problems of a file say.
+    fn check(toml: &str) -> Vec<String> {
+        let config: Config = toml::from_str(toml).unwrap();
+        problems(&config).iter().map(Problem::to_string).collect()
+    }
+
+    #[test]
+    fn the_defaults_have_no_problem() {
+        assert!(check("").is_empty());
+    }
+
+    #[test]
+    fn each_check_finds_its_problem() {
+        let cases = [
+            ("public.path = 'socket.io'", "`public.path`: \"socket.io\" is not a path"),
+            ("public.origins = ['*']", "`public.origins`: \"*\" is not \"same-origin\" or an origin"),
+            ("public.listen = '127.0.0.1:3001'", "same address: 127.0.0.1:3001"),
+            ("public.max_connections = 0", "`public.max_connections` must be greater than 0"),
+            ("api.listen = '0.0.0.0:3001'", "`api.keys` is empty"),
+            ("api.keys = ['short']", "fewer than 16 characters"),
+            ("cors.origins = ['*', 'https://a.example']", "\"*\" has to stand alone"),
+            ("cors.origins = ['*']\ncors.credentials = true", "cannot be used with the origin \"*\""),
+            ("cors.origins = ['a.example']", "`cors.origins`: \"a.example\" is not \"*\" or an origin"),
+            ("cors.methods = ['GE T']", "`cors.methods`: \"GE T\" is not a name in HTTP"),
+            ("cookie.name = 'a;b'", "`cookie.name`: \"a;b\" is not a name of a cookie"),
+            ("cookie.path = '/;x'", "`cookie.path`: \"/;x\" is not a path"),
+            ("cookie = { enabled = true, same_site = 'none' }", "needs `cookie.secure` = true"),
+            ("engine.ping_timeout = 0", "`engine.ping_timeout` must be greater than 0"),
+            ("engine.transports = []", "`engine.transports` must not be empty"),
+            ("engine.transports = ['polling', 'polling']", "`engine.transports` names \"polling\" twice"),
+            ("engine.per_message_deflate.level = 10", "\"10\" is not a level from 1 to 9"),
+            ("adapter.heartbeat = '3s'", "`adapter.expiry` must be longer than two"),
+            ("adapter.prefix = 'a.b'", "`adapter.prefix`: \"a.b\" is not 1 to 64"),
+            ("adapter.kind = 'redis'", "`adapter.url` is missing: `adapter.kind` is \"redis\""),
+            (
+                "adapter = { kind = 'nats', url = 'redis://u:p@h' }",
+                "\"redis://***@h\" is no URL for \"nats\"",
+            ),
+            ("namespace = []", "`namespace` must not be empty"),
+            ("namespace = [{name='/'}, {name='/'}]", "`namespace.name` names \"/\" twice"),
+            ("namespace = [{name='/a-*'}]", "`namespace.name` = \"/a-*\" is not available"),
+            ("namespace = [{}]", "`namespace.name`: \"\" is not a name"),
+            ("namespace = [{name='/', room_join='connect'}]", "\"connect\" is not an event name"),
+            ("namespace = [{name='/', room_join='a', room_leave='a'}]", "names \"a\" twice"),
+            ("namespace = [{name='/', room=[{}]}]", "`namespace.room.match` of `/` must not be empty"),
+            ("namespace = [{name='/', room=[{match='*', join='members'}]}]", "only members could join"),
+            ("namespace = [{name='/', room=[{match='*', join='webhook'}]}]", "\"webhook\" is not available"),
+            ("namespace = [{name='/', room=[{match='*', emit='claims'}]}]", "\"claims\" is not available"),
+            ("log.level = 'loud'", "`log.level`: \"loud\" is not a level"),
+        ];
+        for (toml, expected) in cases {
+            let found = check(toml);
+            assert!(found.len() == 1 && found[0].contains(expected), "{toml}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn what_looks_unusual_but_works_is_taken() {
+        let toml = "
+            public = { listen = '127.0.0.1:0', path = '/a/b', origins = ['same-origin', 'https://a.example:8443'] }
+            api = { listen = '0.0.0.0:3001', keys = ['0123456789abcdef'] }
+            adapter = { kind = 'redis', url = 'rediss://u:p@h:6379' }
+            engine = { transports = ['websocket'], max_attachments = 0, max_rooms_per_socket = 0 }
+            log.level = 'info,roomcast::connection=debug'
+        ";
+        assert_eq!(check(toml), Vec::<String>::new());
+    }
+}
