@@ -114,9 +114,9 @@ export class Ws {
 export const wsUrl = (server, path = SOCKET_IO, query = "EIO=4&transport=websocket") =>
   `${server.url.replace("http", "ws")}${path}?${query}`;
 
-/** A WebSocket session whose handshake packet is read; with `upgrade`, that of a polling session. */
-export async function openWs(server, path = SOCKET_IO) {
-  const ws = new Ws(wsUrl(server, path));
+/** A WebSocket session whose handshake packet is read. */
+export async function openWs(server, path = SOCKET_IO, options = {}) {
+  const ws = new Ws(wsUrl(server, path), options);
   await within(ws.opened, "opening of the WebSocket");
   const open = await ws.receive();
   ws.handshake = JSON.parse(open.slice(1));

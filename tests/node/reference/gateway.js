@@ -34,9 +34,24 @@ if (kind === "redis") {
 const origins = list(env.ROOMCAST__CORS__ORIGINS) ?? [`http://${apiHost}:${apiPort}`];
 const publicServer = createServer((_request, response) => response.writeHead(404).end());
 const io = new Server(publicServer, {
+  ...engine(),
   cors: { origin: origins, credentials: true },
   ...(brokers.length ? { adapter: createAdapter(brokers[0], brokers[1]) } : {}),
 });
+
+/** The `[public]`, `[engine]` and `[cookie]` settings that tests use; durations are like "300ms" and "25s". */
+function engine() {
+  const milliseconds = (text) => text && Number.parseFloat(text) * (text.endsWith("ms") ? 1 : 1000);
+  const options = {
+    path: env.ROOMCAST__PUBLIC__PATH,
+    pingInterval: milliseconds(env.ROOMCAST__ENGINE__PING_INTERVAL),
+    pingTimeout: milliseconds(env.ROOMCAST__ENGINE__PING_TIMEOUT),
+    maxHttpBufferSize: env.ROOMCAST__ENGINE__MAX_PAYLOAD && Number(env.ROOMCAST__ENGINE__MAX_PAYLOAD),
+    transports: list(env.ROOMCAST__ENGINE__TRANSPORTS),
+    cookie: env.ROOMCAST__COOKIE__ENABLED === "true" ? { name: env.ROOMCAST__COOKIE__NAME } : undefined,
+  };
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+}
 
 io.on("connection", (socket) => {
   socket.on("room:join", async (room, ack) => {
