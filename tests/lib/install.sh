@@ -43,7 +43,8 @@ need_cargo() {
 need_cargo_fuzz() {
   export PATH=$cache/cargo/bin:$PATH
   command -v c++ >/dev/null || apt_install g++
-  cargo fuzz --version >/dev/null 2>&1 || cargo install --locked --root "$cache/cargo" cargo-fuzz
+  # Unoptimised: it only starts other programs, and this is quicker to build.
+  cargo fuzz --version >/dev/null 2>&1 || cargo install --locked --debug --root "$cache/cargo" cargo-fuzz
 }
 
 # unchanged FILE STAMP: whether the stamp was written for just this content.

@@ -118,7 +118,7 @@ part_fuzz() {
     corpus=$cache/fuzz/$name
     mkdir -p "$corpus"
     local seeds=()
-    [[ ! -d fuzz/corpus/$name ]] || seeds=("fuzz/corpus/$name")
+    [[ ! -d fuzz/seeds/$name ]] || seeds=("fuzz/seeds/$name")
     echo "-- $name for ${FUZZ_SECONDS:-60} s"
     cargo fuzz run "$name" "$corpus" "${seeds[@]}" -- "-max_total_time=${FUZZ_SECONDS:-60}" -print_final_stats=1
   done
