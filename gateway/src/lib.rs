@@ -1,3 +1,5 @@
 //! Roomcast.
 
+pub mod cli;
 pub mod config;
+pub mod metrics;
