@@ -1,6 +1,6 @@
 //! The adapter: what a namespace calls.
 //!
-//! One adapter per namespace and node. [`LocalAdapter`](crate::local::LocalAdapter) is the memory adapter;
+//! One adapter per namespace and node. [`LocalAdapter`](crate::LocalAdapter) is the memory adapter;
 //! [`ClusterAdapter`](crate::cluster::ClusterAdapter) adds the other nodes over a [`Bus`](crate::cluster::Bus).
 //! A property of one adapter is a property of all: the conformance suite holds it, or it does not exist.
 

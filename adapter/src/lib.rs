@@ -3,9 +3,12 @@
 //! A namespace calls an [`Adapter`]; the adapter delivers to the [`Mailbox`]es of local connections and, in a cluster,
 //! publishes on a [`Bus`](cluster::Bus). Nothing here knows a transport, a handler or an HTTP request.
 
+mod ack_report;
 mod adapter;
 pub mod cluster;
+mod counters;
 mod id;
+mod local;
 mod mailbox;
 mod selector;
 
@@ -13,7 +16,9 @@ pub use adapter::{
     AckEvent, AckReport, AckStream, Adapter, AdapterError, AdapterFactory, Collected, Describe, LocalSocket,
     NamespaceEvents, RemoteSocket, ServerReply, Status,
 };
+pub use counters::{Counter, Counters};
 pub use id::{NodeTag, ParseIdError, SocketId};
+pub use local::{LocalAdapter, LocalFactory};
 pub use mailbox::{CloseCause, Item, Mailbox, MailboxLimits, Outgoing, Push};
 pub use roomcast_protocol as protocol;
 pub use selector::{Room, Selector, Target};

@@ -104,6 +104,8 @@ struct Inner {
     writable: bool,
     /// Set while the connection task sleeps.
     waker: Option<Waker>,
+    /// The sleeping task cannot write: only the end of the connection wakes it.
+    urgent_only: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -116,8 +118,14 @@ enum State {
 impl Mailbox {
     /// An empty mailbox of an open connection.
     pub fn new(limits: MailboxLimits) -> Arc<Self> {
-        let inner =
-            Inner { items: VecDeque::new(), bytes: 0, state: State::Open, writable: true, waker: None };
+        let inner = Inner {
+            items: VecDeque::new(),
+            bytes: 0,
+            state: State::Open,
+            writable: true,
+            waker: None,
+            urgent_only: false,
+        };
         Arc::new(Self { limits, inner: Mutex::new(inner) })
     }
 
@@ -142,6 +150,7 @@ impl Mailbox {
             inner.items.clear();
             inner.bytes = 0;
             inner.items.push_back(Item::Close(CloseCause::SlowConsumer));
+            inner.urgent_only = false;
             wake(inner);
             return Push::Overflowed;
         }
@@ -170,14 +179,25 @@ impl Mailbox {
         }
     }
 
+    /// The consumer's side while it cannot write: nothing is taken, so that the bounds hold, but the end of the mailbox
+    /// as a slow consumer still wakes the task. Ready then, and `poll_take` tells why.
+    pub fn poll_overflow(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.inner.lock();
+        if inner.state == State::Closed {
+            return Poll::Ready(());
+        }
+        inner.urgent_only = true;
+        inner.register(cx);
+        Poll::Pending
+    }
+
     /// The consumer's side: appends everything that waits to `batch`, or registers the task to be woken by the next
     /// push. While the task runs nobody wakes it, so it must call this last, until it gets `Pending`.
     pub fn poll_take(&self, cx: &mut Context<'_>, batch: &mut VecDeque<Item>) -> Poll<()> {
         let mut inner = self.inner.lock();
+        inner.urgent_only = false;
         if inner.items.is_empty() {
-            if !inner.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                inner.waker = Some(cx.waker().clone());
-            }
+            inner.register(cx);
             return Poll::Pending;
         }
         inner.bytes = 0;
@@ -218,8 +238,19 @@ impl Mailbox {
     }
 }
 
-/// Wakes the task outside the lock, if it sleeps.
+impl Inner {
+    fn register(&mut self, cx: &Context<'_>) {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
+    }
+}
+
+/// Wakes the task outside the lock, if it sleeps and can do something.
 fn wake(mut inner: parking_lot::MutexGuard<'_, Inner>) {
+    if inner.urgent_only {
+        return;
+    }
     let waker = inner.waker.take();
     drop(inner);
     if let Some(waker) = waker {
@@ -291,6 +322,20 @@ mod tests {
     #[test]
     fn one_packet_fits_however_large() {
         assert_eq!(mailbox(10, 1).push(&packet(false)), Push::Queued);
+    }
+
+    #[test]
+    fn a_task_that_cannot_write_is_woken_by_the_end_only() {
+        let wakes = Arc::new(CountWakes(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mailbox = mailbox(2, 1000);
+        assert!(mailbox.poll_overflow(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(mailbox.push(&packet(false)), Push::Queued);
+        assert_eq!(mailbox.push(&packet(false)), Push::Queued);
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
+        assert_eq!(mailbox.push(&packet(false)), Push::Overflowed);
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+        assert!(mailbox.poll_overflow(&mut Context::from_waker(&waker)).is_ready());
     }
 
     #[test]

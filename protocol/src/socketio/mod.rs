@@ -10,6 +10,6 @@ mod packet;
 mod to_json;
 
 pub use args::{Args, ArgsError};
-pub use client::Violation;
+pub use client::{Client, ClientLimits, Incoming, Violation};
 pub use encoded::{EncodedPacket, FrameError};
 pub use packet::{AckId, Packet, PacketType};

@@ -1,0 +1,76 @@
+//! What the adapters count. Owns the numbers only: whoever exports them gives them names and labels.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to the number.
+    pub fn add(&self, count: u64) {
+        if count > 0 {
+            self.0.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// The number now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Everything that an adapter factory counts, over all namespaces since it was made.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Packets that were put into a mailbox of this node.
+    pub deliveries: Counter,
+    /// Volatile packets that a mailbox did not take.
+    pub volatile_dropped: Counter,
+    /// Connections that were ended because their mailbox was full.
+    pub overflowed: Counter,
+    /// Packets for connections that had ended already.
+    pub closed: Counter,
+    /// Broadcasts that asked nobody because too many acks were awaited.
+    pub acks_refused: Counter,
+    /// Messages that the broker took.
+    pub published: Counter,
+    /// Bytes of the messages that the broker took.
+    pub published_bytes: Counter,
+    /// Messages that were refused at once: the broker is away, or the queue to it is full.
+    pub publish_refused: Counter,
+    /// Messages that were too large for the broker.
+    pub publish_too_large: Counter,
+    /// Messages that were queued, and that the broker did not take.
+    pub publish_failed: Counter,
+    /// Messages that came from other nodes.
+    pub received: Counter,
+    /// Bytes of the messages that came from other nodes.
+    pub received_bytes: Counter,
+    /// Copies of a message that had come already on another subject.
+    pub duplicate: Counter,
+    /// Messages without the magic bytes.
+    pub malformed_foreign: Counter,
+    /// Messages of another version of the wire format.
+    pub malformed_version: Counter,
+    /// Messages that end too early.
+    pub malformed_truncated: Counter,
+    /// Messages that are wrong in another way.
+    pub malformed_invalid: Counter,
+    /// Requests to the other nodes.
+    pub requests: Counter,
+    /// Requests that some node did not answer.
+    pub requests_incomplete: Counter,
+    /// Requests of other nodes that were not taken, because too many were in hand.
+    pub requests_refused: Counter,
+    /// Times the broker went away.
+    pub broker_down: Counter,
+    /// Subscription attempts that failed and were begun again.
+    pub subscribe_failed: Counter,
+    /// Other nodes that were found.
+    pub members_joined: Counter,
+    /// Other nodes that said goodbye or were silent for too long.
+    pub members_left: Counter,
+    /// Messages of another node that has this node's tag.
+    pub tag_conflicts: Counter,
+}

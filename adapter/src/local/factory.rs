@@ -1,0 +1,77 @@
+//! The memory adapter's factory: a node that is alone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::LocalAdapter;
+use crate::adapter::{Adapter, AdapterFactory, NamespaceEvents, Status};
+use crate::counters::Counters;
+use crate::id::NodeTag;
+
+/// Makes [`LocalAdapter`]s. Always ready.
+pub struct LocalFactory {
+    node: NodeTag,
+    namespaces: Mutex<HashMap<Arc<str>, Arc<LocalAdapter>>>,
+    counters: Arc<Counters>,
+    status: watch::Sender<Status>,
+}
+
+impl LocalFactory {
+    /// A node with this tag.
+    pub fn new(node: NodeTag) -> Arc<Self> {
+        Arc::new(Self {
+            node,
+            namespaces: Mutex::default(),
+            counters: Arc::default(),
+            status: watch::Sender::new(Status::Ready),
+        })
+    }
+
+    /// A node with a random tag.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system has no randomness.
+    pub fn with_random_tag() -> Result<Arc<Self>, getrandom::Error> {
+        let mut random = [0; 3];
+        getrandom::fill(&mut random)?;
+        Ok(Self::new(NodeTag::from_random(random)))
+    }
+
+    /// What this node counts.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+}
+
+impl AdapterFactory for LocalFactory {
+    fn node(&self) -> NodeTag {
+        self.node
+    }
+
+    fn namespace(&self, name: &str, _events: Arc<dyn NamespaceEvents>) -> Arc<dyn Adapter> {
+        let mut namespaces = self.namespaces.lock();
+        if let Some(adapter) = namespaces.get(name) {
+            return Arc::clone(adapter) as _;
+        }
+        let adapter = Arc::new(LocalAdapter::new(self.node, name, Arc::clone(&self.counters)));
+        namespaces.insert(name.into(), Arc::clone(&adapter));
+        adapter
+    }
+
+    fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    fn nodes(&self) -> Vec<NodeTag> {
+        vec![self.node]
+    }
+
+    fn shutdown(&self) -> BoxFuture<'static, ()> {
+        ready(()).boxed()
+    }
+}

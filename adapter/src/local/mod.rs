@@ -1,0 +1,196 @@
+//! Rooms and fan-out of one node: the memory adapter, and the local half of the cluster's.
+//!
+//! Owns which sockets of this node are in which rooms, and the acks that they owe. Knows no other node.
+
+mod acks;
+mod adapter;
+mod collector;
+mod factory;
+mod fanout;
+mod rooms;
+mod sockets;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+pub(crate) use acks::AckSink;
+pub(crate) use collector::{Acks, Collector, deadline_of};
+pub use factory::LocalFactory;
+use roomcast_protocol::socketio::{AckId, Args, EncodedPacket};
+pub(crate) use rooms::RoomObserver;
+
+use self::acks::{AckTable, MAX_AWAITED_ACKS};
+use self::fanout::Tally;
+use self::rooms::Rooms;
+use self::sockets::Sockets;
+use crate::adapter::RemoteSocket;
+use crate::counters::Counters;
+use crate::id::{NodeTag, SocketId};
+use crate::mailbox::{Mailbox, Outgoing};
+use crate::selector::{Room, Selector};
+
+/// One namespace of one node. As an [`Adapter`](crate::Adapter) it is the whole of a cluster of one: nothing is awaited
+/// and nothing fails.
+pub struct LocalAdapter {
+    node: NodeTag,
+    namespace: Arc<str>,
+    sockets: Sockets,
+    rooms: Rooms,
+    acks: Arc<AckTable>,
+    counters: Arc<Counters>,
+}
+
+impl LocalAdapter {
+    /// An empty namespace on the node with this tag.
+    pub fn new(node: NodeTag, namespace: &str, counters: Arc<Counters>) -> Self {
+        Self::observed(node, namespace, counters, None)
+    }
+
+    /// An empty namespace that tells which rooms have members.
+    pub(crate) fn observed(
+        node: NodeTag,
+        namespace: &str,
+        counters: Arc<Counters>,
+        observer: Option<Arc<dyn RoomObserver>>,
+    ) -> Self {
+        Self {
+            node,
+            namespace: namespace.into(),
+            sockets: Sockets::new(),
+            rooms: Rooms::new(observer),
+            acks: Arc::new(AckTable::new(MAX_AWAITED_ACKS)),
+            counters,
+        }
+    }
+
+    /// Delivers to the sockets of this node that a selector means.
+    pub(crate) fn deliver(&self, selector: &Selector, outgoing: &Arc<Outgoing>) {
+        let mut tally = Tally::default();
+        fanout::visit(&self.sockets, &self.rooms, selector, |_, mailbox| tally.push(mailbox, outgoing));
+        tally.count_in(&self.counters);
+    }
+
+    /// The sockets of this node that a selector means.
+    pub(crate) fn select(&self, selector: &Selector) -> Vec<(SocketId, Arc<Mailbox>)> {
+        let mut selected = Vec::new();
+        fanout::visit(&self.sockets, &self.rooms, selector, |id, mailbox| {
+            selected.push((id, Arc::clone(mailbox)));
+        });
+        selected
+    }
+
+    /// The number of sockets of this node that a selector means.
+    pub(crate) fn count(&self, selector: &Selector) -> usize {
+        let mut count = 0;
+        fanout::visit(&self.sockets, &self.rooms, selector, |_, _| count += 1);
+        count
+    }
+
+    /// True if the socket was here: it is now in the rooms.
+    pub(crate) fn join_local(&self, id: SocketId, rooms: &[Room]) -> bool {
+        let mut shard = self.sockets.write(id);
+        let Some(entry) = shard.get_mut(&id) else { return false };
+        for room in rooms {
+            // A socket is in the room of its id by being here.
+            if **room != *id.as_str() && entry.rooms.insert(Arc::clone(room)) {
+                self.rooms.insert(room, id, &entry.mailbox);
+            }
+        }
+        true
+    }
+
+    /// Takes a socket out of a room. From the room of its own id it goes only with [`Adapter::remove`](crate::Adapter).
+    pub(crate) fn leave_local(&self, id: SocketId, room: &str) {
+        let mut shard = self.sockets.write(id);
+        if let Some(room) = shard.get_mut(&id).and_then(|entry| entry.rooms.shift_take(room)) {
+            self.rooms.remove(&room, id);
+        }
+    }
+
+    /// Makes the sockets that a selector means join rooms.
+    pub(crate) fn join_selected(&self, selector: &Selector, rooms: &[Room]) {
+        for (id, _) in self.select(selector) {
+            self.join_local(id, rooms);
+        }
+    }
+
+    /// Makes the sockets that a selector means leave rooms.
+    pub(crate) fn leave_selected(&self, selector: &Selector, rooms: &[Room]) {
+        for (id, _) in self.select(selector) {
+            rooms.iter().for_each(|room| self.leave_local(id, room));
+        }
+    }
+
+    /// Begins to disconnect the sockets that a selector means.
+    pub(crate) fn disconnect_selected(&self, selector: &Selector, close: bool) {
+        for (id, mailbox) in self.select(selector) {
+            mailbox.disconnect(id, close);
+        }
+    }
+
+    /// Describes the sockets of this node that a selector means.
+    pub(crate) fn fetch(&self, selector: &Selector) -> Vec<RemoteSocket> {
+        let selected = self.select(selector);
+        selected.into_iter().filter_map(|(id, _)| self.describe(id)).collect()
+    }
+
+    fn describe(&self, id: SocketId) -> Option<RemoteSocket> {
+        let (describe, rooms) = {
+            let shard = self.sockets.read(id);
+            let entry = shard.get(&id)?;
+            (Arc::clone(&entry.describe), rooms_of(id, entry))
+        };
+        Some(RemoteSocket { id, handshake: describe.handshake(), rooms, data: describe.data() })
+    }
+
+    /// Emits an event to the sockets of this node that a selector means, and lets `sink` have what they answer. The id
+    /// under which the answers are awaited, for [`LocalAdapter::cancel`].
+    pub(crate) fn ask(
+        &self,
+        selector: &Selector,
+        name: &str,
+        args: &Args,
+        sink: Arc<dyn AckSink>,
+    ) -> Option<u32> {
+        let selected = self.select(selector);
+        if selected.is_empty() {
+            sink.asked(Vec::new());
+            return None;
+        }
+        let Some(ack) = self.acks.reserve(selected.len()) else {
+            self.counters.acks_refused.add(1);
+            sink.refused();
+            return None;
+        };
+        let ids: Vec<_> = selected.iter().map(|(id, _)| *id).collect();
+        sink.asked(ids.clone());
+        self.acks.open(ack, ids, sink);
+        let packet = EncodedPacket::event(&self.namespace, Some(AckId::from(ack)), name, args);
+        let outgoing =
+            Arc::new(Outgoing { packet, emitted_at: Instant::now(), volatile: false, compress: true });
+        let mut tally = Tally::default();
+        for (id, mailbox) in selected {
+            tally.push(&mailbox, &outgoing);
+            // It may have left before its ack was in the table, where leaving would have ended it.
+            if !self.sockets.contains(id) {
+                self.acks.gone(id);
+            }
+        }
+        tally.count_in(&self.counters);
+        Some(ack)
+    }
+
+    /// Nobody waits for the answers to an emit any more.
+    pub(crate) fn cancel(&self, ack: Option<u32>) {
+        if let Some(ack) = ack {
+            self.acks.cancel(ack);
+        }
+    }
+}
+
+/// The rooms of a socket, its own first.
+fn rooms_of(id: SocketId, entry: &sockets::Entry) -> Vec<Room> {
+    std::iter::once(Room::from(id.as_str())).chain(entry.rooms.iter().map(Arc::clone)).collect()
+}

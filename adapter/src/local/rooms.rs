@@ -1,0 +1,122 @@
+//! The room index of one namespace and node, in shards: room name to the mailboxes of its members.
+//!
+//! Owns the members of rooms that were joined explicitly; a room that is empty does not exist. Must be changed only
+//! under the write lock of the socket's shard (see `sockets`), which is taken before any lock of this index.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use parking_lot::{RwLock, RwLockReadGuard};
+use rustc_hash::FxBuildHasher;
+
+use super::sockets::{self, SHARDS};
+use crate::id::SocketId;
+use crate::mailbox::Mailbox;
+use crate::selector::Room;
+
+/// A map that is this much larger than its contents gives memory back.
+const SHRINK_AT: usize = 4;
+/// Smaller maps are left alone.
+const SHRINK_MIN: usize = 32;
+
+/// Learns which rooms have local members.
+///
+/// Called under the write lock of the room's shard, so that the calls for one room come in the order of the changes. An
+/// implementation must return at once and must not call the adapter.
+pub(crate) trait RoomObserver: Send + Sync {
+    /// The room got its first local member.
+    fn occupied(&self, room: &Room);
+    /// The room lost its last local member.
+    fn vacated(&self, room: &Room);
+}
+
+pub(crate) type Members = IndexMap<SocketId, Arc<Mailbox>, FxBuildHasher>;
+/// Room names are the users' own, hence a keyed hash.
+type Shard = HashMap<Room, Members, RandomState>;
+
+pub(crate) struct Rooms {
+    shards: [RwLock<Shard>; SHARDS],
+    hasher: RandomState,
+    observer: Option<Arc<dyn RoomObserver>>,
+}
+
+impl Rooms {
+    pub(crate) fn new(observer: Option<Arc<dyn RoomObserver>>) -> Self {
+        Self { shards: std::array::from_fn(|_| RwLock::default()), hasher: RandomState::new(), observer }
+    }
+
+    fn shard_of(&self, room: &str) -> usize {
+        self.hasher.hash_one(room) as usize % SHARDS
+    }
+
+    /// Adds a member.
+    pub(crate) fn insert(&self, room: &Room, id: SocketId, mailbox: &Arc<Mailbox>) {
+        let mut shard = self.shards[self.shard_of(room)].write();
+        if let Some(members) = shard.get_mut(room) {
+            members.insert(id, Arc::clone(mailbox));
+            return;
+        }
+        let mut members = Members::with_capacity_and_hasher(1, FxBuildHasher);
+        members.insert(id, Arc::clone(mailbox));
+        shard.insert(Arc::clone(room), members);
+        if let Some(observer) = &self.observer {
+            observer.occupied(room);
+        }
+    }
+
+    /// Takes a member out, and the room away with its last one.
+    pub(crate) fn remove(&self, room: &Room, id: SocketId) {
+        let mut shard = self.shards[self.shard_of(room)].write();
+        let Some(members) = shard.get_mut(room) else { return };
+        if members.swap_remove(&id).is_none() {
+            return;
+        }
+        if !members.is_empty() {
+            if members.capacity() > SHRINK_MIN && members.len() * SHRINK_AT < members.capacity() {
+                members.shrink_to(members.len() * 2);
+            }
+            return;
+        }
+        shard.remove(room);
+        if shard.capacity() > SHRINK_MIN && shard.len() * SHRINK_AT < shard.capacity() {
+            let target = shard.len() * 2;
+            shard.shrink_to(target);
+        }
+        if let Some(observer) = &self.observer {
+            observer.vacated(room);
+        }
+    }
+
+    /// Locks the shards of some rooms, ascending, each once.
+    pub(crate) fn read_all<'r>(&self, rooms: impl Iterator<Item = &'r Room>) -> RoomGuards<'_> {
+        let set = rooms.fold(0_u32, |set, room| set | 1 << self.shard_of(room));
+        RoomGuards { rooms: self, guards: sockets::guards(&self.shards, set) }
+    }
+
+    /// The number of rooms.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().len()).sum()
+    }
+
+    /// Room for this many rooms is held.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().capacity()).sum()
+    }
+}
+
+/// Read locks of some shards of the index.
+pub(crate) struct RoomGuards<'a> {
+    rooms: &'a Rooms,
+    guards: Vec<(usize, RwLockReadGuard<'a, Shard>)>,
+}
+
+impl RoomGuards<'_> {
+    /// The explicit members of a room whose shard is locked.
+    pub(crate) fn get(&self, room: &str) -> Option<&Members> {
+        sockets::find(&self.guards, self.rooms.shard_of(room))?.get(room)
+    }
+}

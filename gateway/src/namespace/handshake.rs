@@ -1,0 +1,129 @@
+//! What is known of a client from the request with which its session began.
+
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::{HeaderMap, Uri, header};
+
+/// The request that opened a session. Kept in one piece of memory for as long as the session lives.
+#[derive(Debug)]
+pub struct Handshake {
+    /// The URL's path and query, then `name\0value\0` for each header.
+    text: Box<str>,
+    url_len: usize,
+    address: Option<SocketAddr>,
+    /// Milliseconds since 1970.
+    issued: u64,
+    secure: bool,
+}
+
+impl Handshake {
+    /// Copies what is worth keeping out of a request, so that the request's buffers can go.
+    pub(crate) fn new(uri: &Uri, headers: &HeaderMap, address: Option<SocketAddr>, secure: bool) -> Self {
+        let url = uri.path_and_query().map_or("/", |url| url.as_str());
+        let mut text = String::with_capacity(url.len() + headers.len() * 48);
+        text.push_str(url);
+        for (name, value) in headers {
+            // Bytes above ASCII are Latin-1 for Node; few headers have any.
+            let value: String = value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
+            text.extend([name.as_str(), "\0", &value, "\0"]);
+        }
+        let issued = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            text: text.into_boxed_str(),
+            url_len: url.len(),
+            address,
+            issued: issued.as_millis() as u64,
+            secure,
+        }
+    }
+
+    /// The path and query of the request.
+    pub fn url(&self) -> &str {
+        &self.text[..self.url_len]
+    }
+
+    /// The headers, in the order in which they came, names in lower case.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut fields = self.text[self.url_len..].split('\0');
+        std::iter::from_fn(move || Some((fields.next()?, fields.next()?)))
+    }
+
+    /// The first header of a name, given in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers().find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// The parameters of the query, decoded.
+    pub fn query(&self) -> impl Iterator<Item = (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)> {
+        let query = self.url().split_once('?').map_or("", |(_, query)| query);
+        form_urlencoded::parse(query.as_bytes())
+    }
+
+    /// The last value of a query parameter.
+    pub fn query_value(&self, name: &str) -> Option<String> {
+        self.query().filter(|(key, _)| key == name).last().map(|(_, value)| value.into_owned())
+    }
+
+    /// The peer's address.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// When the request came, in milliseconds since 1970.
+    pub fn issued(&self) -> u64 {
+        self.issued
+    }
+
+    /// True when the connection is encrypted up to this node.
+    pub fn secure(&self) -> bool {
+        self.secure
+    }
+
+    /// True when the request has an Origin: it came from a page.
+    pub fn xdomain(&self) -> bool {
+        self.header(header::ORIGIN.as_str()).is_some()
+    }
+
+    /// The handshake object in the shape of Socket.IO. `auth` is the payload of one namespace.
+    pub(crate) fn to_json(&self, auth: &str) -> serde_json::Value {
+        let headers: serde_json::Map<_, _> =
+            self.headers().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        let query: serde_json::Map<_, _> =
+            self.query().map(|(name, value)| (name.into_owned(), value.into())).collect();
+        serde_json::json!({
+            "headers": headers,
+            "time": crate::time::http_date(self.issued),
+            "address": self.address.map(|address| address.ip().to_string()).unwrap_or_default(),
+            "xdomain": self.xdomain(),
+            "secure": self.secure,
+            "issued": self.issued,
+            "url": self.url(),
+            "query": query,
+            "auth": serde_json::from_str::<serde_json::Value>(auth).unwrap_or_default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn keeps_url_and_headers_in_one_piece() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-a", HeaderValue::from_static("1"));
+        headers.append("x-b", HeaderValue::from_bytes(b"\xe9").unwrap());
+        let uri = "/socket.io/?EIO=4&transport=polling&q=a%20b".parse().unwrap();
+        let handshake = Handshake::new(&uri, &headers, None, false);
+        assert_eq!(handshake.url(), "/socket.io/?EIO=4&transport=polling&q=a%20b");
+        assert_eq!(handshake.headers().collect::<Vec<_>>(), [("x-a", "1"), ("x-b", "é")]);
+        assert_eq!(handshake.query_value("q").as_deref(), Some("a b"));
+        let json = handshake.to_json(r#"{"token":"t"}"#);
+        assert_eq!(json["auth"]["token"], "t");
+        assert_eq!(json["query"]["transport"], "polling");
+        assert!(!handshake.xdomain());
+    }
+}

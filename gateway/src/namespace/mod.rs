@@ -1,0 +1,27 @@
+//! Namespaces, sockets, broadcasts, events: what the JavaScript API calls by the same names.
+//!
+//! Knows rooms through the [`Adapter`](roomcast_adapter::Adapter) and connections through their mailbox. Knows no
+//! transport and no HTTP.
+
+mod broadcast;
+mod code;
+mod emit;
+mod event;
+mod handshake;
+mod listeners;
+#[allow(clippy::module_inception, reason = "it is the namespace itself")]
+mod namespace;
+mod registry;
+mod socket;
+
+pub use broadcast::{Broadcast, IntoRooms, collect_acks};
+pub use emit::{AsIs, EmitError, IntoArgs, ViaSerde, check_event_name};
+pub use event::{Ack, Event};
+pub use handshake::Handshake;
+pub use listeners::{EventContext, EventHandler, FromEvent, IntoAck, ViaContext, ViaResult};
+pub use namespace::Namespace;
+pub(crate) use namespace::NamespaceInner;
+pub(crate) use registry::{Matcher, Registry};
+pub use registry::ParentNamespace;
+pub(crate) use socket::Phase;
+pub use socket::{JoinError, Socket, SocketEmitter};
