@@ -191,6 +191,21 @@ impl Metrics {
         self.packets_sent.of(PacketKind::Event).get() + self.packets_sent.of(PacketKind::BinaryEvent).get()
     }
 
+    /// What was not delivered, for all reasons, those that others count too. Collects everything: not for hot paths.
+    pub fn dropped_total(&self) -> u64 {
+        let families = self.registry.gather();
+        let dropped = families.iter().filter(|family| family.name() == "roomcast_dropped_total");
+        dropped
+            .flat_map(|family| family.get_metric())
+            .map(|metric| metric.get_counter().get_value() as u64)
+            .sum()
+    }
+
+    /// How many writes were timed from their emit, and the seconds that they took together.
+    pub fn emit_to_write_totals(&self) -> (u64, f64) {
+        (self.emit_to_write.get_sample_count(), self.emit_to_write.get_sample_sum())
+    }
+
     /// Adds a figure that somebody else keeps. An error says that the name is taken or is none.
     pub fn register_source(&self, source: Source) -> prometheus::Result<()> {
         self.registry.register(Box::new(source::SourceCollector::new(source)?))
