@@ -1,5 +1,6 @@
 //! Roomcast.
 
+pub mod cli;
 pub mod config;
 mod connection;
 mod handler;

@@ -25,6 +25,14 @@ section! {
         /// After how long without a sign of life a node is taken for dead.
         #[serde(with = "units::duration")]
         expiry: Duration = Duration::from_secs(5),
+        /// How long a new node listens for the others before it is ready.
+        #[serde(with = "units::duration")]
+        discovery: Duration = Duration::from_millis(300),
+        /// How long a join waits until its room is subscribed to at the broker.
+        #[serde(with = "units::duration")]
+        subscribe_timeout: Duration = Duration::from_secs(5),
+        /// An emit to more rooms than this goes to all nodes of the namespace, once.
+        max_rooms_per_emit: usize = 64,
         /// How long a node keeps listening for a room after the last member left.
         #[serde(with = "units::duration")]
         linger: Duration = Duration::from_secs(5),

@@ -221,8 +221,7 @@ fn shape(key: &str, example: Option<&str>) -> Value {
     for name in key.split('.') {
         value = value.and_then(|value| value.get(name));
     }
-    value
-        .cloned().or_else(|| example.and_then(toml_value)).unwrap_or_else(|| Value::String(String::new()))
+    value.cloned().or_else(|| example.and_then(toml_value)).unwrap_or_else(|| Value::String(String::new()))
 }
 
 fn toml_value(text: &str) -> Option<Value> {

@@ -29,7 +29,7 @@ pub(super) mod bytes {
 
     pub(crate) fn serialize<S: Serializer>(value: &usize, serializer: S) -> Result<S::Ok, S::Error> {
         for (unit, factor) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
-            if *value >= factor && value % factor == 0 {
+            if *value >= factor && value.is_multiple_of(factor) {
                 return serializer.collect_str(&format_args!("{}{unit}", value / factor));
             }
         }

@@ -125,6 +125,7 @@ fn bounds(config: &Config, problems: &mut Vec<Problem>) {
         ("engine.polling_close_timeout", engine.polling_close_timeout),
         ("adapter.request_timeout", adapter.request_timeout),
         ("adapter.heartbeat", adapter.heartbeat),
+        ("adapter.subscribe_timeout", adapter.subscribe_timeout),
     ];
     // `max_attachments` and `max_rooms_per_socket` may be 0: no binary, no rooms.
     let counts = [
@@ -135,6 +136,7 @@ fn bounds(config: &Config, problems: &mut Vec<Problem>) {
         ("engine.max_pending_handlers", engine.max_pending_handlers),
         ("mailbox.max_items", config.mailbox.max_items),
         ("mailbox.max_bytes", config.mailbox.max_bytes),
+        ("adapter.max_rooms_per_emit", adapter.max_rooms_per_emit),
         ("adapter.outbox.max_items", adapter.outbox.max_items),
         ("adapter.outbox.max_bytes", adapter.outbox.max_bytes),
         ("api.max_body", config.api.max_body),

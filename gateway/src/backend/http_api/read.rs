@@ -1,0 +1,72 @@
+//! `GET /v1/rooms/{room}` and `/v1/nodes`: what a backend can ask. A partial answer names what is missing.
+
+use std::time::SystemTime;
+
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use roomcast_adapter::{NodeTag, Selector};
+use serde::{Deserialize, Serialize};
+
+use super::{Api, Problem};
+
+#[derive(Deserialize)]
+pub(super) struct Within {
+    namespace: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct RoomAnswer {
+    namespace: String,
+    room: String,
+    /// Sockets in the room, in the whole cluster.
+    sockets: usize,
+    /// When they were counted (RFC 3339).
+    as_of: String,
+    /// Every node was asked and answered.
+    exact: bool,
+    missing_nodes: Vec<NodeTag>,
+}
+
+pub(super) async fn room(
+    State(api): State<Api>,
+    room: Result<Path<String>, PathRejection>,
+    within: Result<Query<Within>, QueryRejection>,
+) -> Result<axum::Json<RoomAnswer>, Problem> {
+    let Path(room) = room.map_err(|error| Problem::invalid(error.body_text()))?;
+    let Query(within) = within.map_err(|error| Problem::invalid(error.body_text()))?;
+    let (namespace, adapter) = api.adapter(within.namespace.as_deref())?;
+    let count = adapter.count_sockets(&Selector::rooms([room.as_str()])).await;
+    // Without the broker a node does not know who else is there.
+    let exact = count.missing.is_empty() && api.unready() != Some("broker_unavailable");
+    let as_of = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+    Ok(axum::Json(RoomAnswer {
+        namespace,
+        room,
+        sockets: count.value,
+        as_of,
+        exact,
+        missing_nodes: count.missing,
+    }))
+}
+
+#[derive(Serialize)]
+pub(super) struct NodesAnswer {
+    /// The node that answers.
+    node: NodeTag,
+    nodes: Vec<NodeAnswer>,
+}
+
+#[derive(Serialize)]
+struct NodeAnswer {
+    id: NodeTag,
+}
+
+pub(super) async fn nodes(State(api): State<Api>) -> axum::Json<NodesAnswer> {
+    let factory = api.node.factory();
+    let mut nodes = factory.nodes();
+    nodes.sort_unstable();
+    axum::Json(NodesAnswer {
+        node: factory.node(),
+        nodes: nodes.into_iter().map(|id| NodeAnswer { id }).collect(),
+    })
+}

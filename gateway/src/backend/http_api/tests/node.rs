@@ -1,0 +1,228 @@
+//! A node with one namespace, whose adapter notes what it is asked and answers as it is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream;
+use parking_lot::Mutex;
+use roomcast_adapter::{
+    AckStream, Adapter, AdapterError, AdapterFactory, Collected, LocalSocket, NamespaceEvents, NodeTag,
+    Outgoing, RemoteSocket, Room, Selector, SocketId, Status,
+};
+use roomcast_protocol::socketio::{AckId, Args};
+use tokio::sync::watch;
+
+use super::super::{Node, NodeStats};
+use crate::metrics::Metrics;
+
+/// What the adapter was asked to do.
+#[derive(Debug, Clone)]
+pub(super) enum Asked {
+    Broadcast(Selector, Arc<Outgoing>),
+    Join(Selector, Vec<Room>),
+    Leave(Selector, Vec<Room>),
+    Disconnect(Selector, bool),
+    Count(Selector),
+}
+
+pub(super) struct Script {
+    pub(super) asked: Mutex<Vec<Asked>>,
+    pub(super) fails_with: Option<AdapterError>,
+    pub(super) missing: Vec<NodeTag>,
+}
+
+impl Script {
+    fn note(&self, asked: Asked) -> Result<Collected<()>, AdapterError> {
+        self.asked.lock().push(asked);
+        match self.fails_with {
+            Some(error) => Err(error),
+            None => Ok(Collected { value: (), missing: self.missing.clone() }),
+        }
+    }
+}
+
+fn ready<T: Send + 'static>(value: T) -> BoxFuture<'static, T> {
+    Box::pin(std::future::ready(value))
+}
+
+impl Adapter for Script {
+    fn add(&self, _: LocalSocket) {}
+
+    fn remove(&self, _: SocketId) -> Vec<Room> {
+        Vec::new()
+    }
+
+    fn join(&self, _: SocketId, _: &[Room]) -> BoxFuture<'static, Result<bool, AdapterError>> {
+        ready(Ok(false))
+    }
+
+    fn leave(&self, _: SocketId, _: &str) {}
+
+    fn rooms_of(&self, _: SocketId) -> Vec<Room> {
+        Vec::new()
+    }
+
+    fn is_member(&self, _: SocketId, _: &str) -> bool {
+        false
+    }
+
+    fn local_count(&self) -> usize {
+        0
+    }
+
+    fn broadcast(&self, selector: &Selector, outgoing: &Arc<Outgoing>) -> Result<(), AdapterError> {
+        self.note(Asked::Broadcast(selector.clone(), Arc::clone(outgoing))).map(drop)
+    }
+
+    fn broadcast_confirmed(
+        &self,
+        selector: &Selector,
+        outgoing: &Arc<Outgoing>,
+    ) -> BoxFuture<'static, Result<(), AdapterError>> {
+        ready(self.broadcast(selector, outgoing))
+    }
+
+    fn broadcast_with_ack(&self, _: &Selector, _: &str, _: &Args, _: Duration) -> AckStream {
+        Box::pin(stream::empty())
+    }
+
+    fn ack(&self, _: SocketId, _: AckId, _: Args) {}
+
+    fn fetch_sockets(&self, _: &Selector) -> BoxFuture<'static, Collected<Vec<RemoteSocket>>> {
+        ready(Collected { value: Vec::new(), missing: Vec::new() })
+    }
+
+    fn count_sockets(&self, selector: &Selector) -> BoxFuture<'static, Collected<usize>> {
+        let _ = self.note(Asked::Count(selector.clone()));
+        ready(Collected { value: 7, missing: self.missing.clone() })
+    }
+
+    fn sockets_join(
+        &self,
+        selector: &Selector,
+        rooms: &[Room],
+    ) -> BoxFuture<'static, Result<Collected<()>, AdapterError>> {
+        ready(self.note(Asked::Join(selector.clone(), rooms.to_vec())))
+    }
+
+    fn sockets_leave(
+        &self,
+        selector: &Selector,
+        rooms: &[Room],
+    ) -> BoxFuture<'static, Result<Collected<()>, AdapterError>> {
+        ready(self.note(Asked::Leave(selector.clone(), rooms.to_vec())))
+    }
+
+    fn disconnect_sockets(
+        &self,
+        selector: &Selector,
+        close: bool,
+    ) -> BoxFuture<'static, Result<Collected<()>, AdapterError>> {
+        ready(self.note(Asked::Disconnect(selector.clone(), close)))
+    }
+
+    fn server_side_emit(&self, _: &str, _: &Args) -> Result<(), AdapterError> {
+        Ok(())
+    }
+
+    fn server_side_emit_with_ack(
+        &self,
+        _: &str,
+        _: &Args,
+        _: Duration,
+    ) -> BoxFuture<'static, Collected<Vec<Args>>> {
+        ready(Collected { value: Vec::new(), missing: Vec::new() })
+    }
+}
+
+struct Factory(watch::Sender<Status>);
+
+impl AdapterFactory for Factory {
+    fn node(&self) -> NodeTag {
+        tag("AAAA")
+    }
+
+    fn namespace(&self, _: &str, _: Arc<dyn NamespaceEvents>) -> Arc<dyn Adapter> {
+        unreachable!("the test node has its one namespace")
+    }
+
+    fn status(&self) -> watch::Receiver<Status> {
+        self.0.subscribe()
+    }
+
+    fn nodes(&self) -> Vec<NodeTag> {
+        vec![tag("BBBB"), tag("AAAA")]
+    }
+
+    fn shutdown(&self) -> BoxFuture<'static, ()> {
+        ready(())
+    }
+}
+
+pub(super) fn tag(text: &str) -> NodeTag {
+    text.parse().unwrap()
+}
+
+/// A node that has the namespace `/chat` beside `/`, both with the same adapter.
+pub(super) struct TestNode {
+    pub(super) adapter: Arc<Script>,
+    pub(super) factory: Arc<dyn AdapterFactory>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) serving: bool,
+}
+
+impl TestNode {
+    pub(super) fn new() -> Self {
+        let adapter = Script { asked: Mutex::default(), fails_with: None, missing: Vec::new() };
+        Self {
+            adapter: Arc::new(adapter),
+            factory: Arc::new(Factory(watch::channel(Status::Ready).0)),
+            metrics: Arc::new(Metrics::new()),
+            serving: true,
+        }
+    }
+
+    /// A node that has lost its broker.
+    pub(super) fn without_broker() -> Self {
+        let adapter = Script {
+            asked: Mutex::default(),
+            fails_with: Some(AdapterError::BrokerUnavailable),
+            missing: Vec::new(),
+        };
+        let factory = Arc::new(Factory(watch::channel(Status::Unavailable).0));
+        Self { adapter: Arc::new(adapter), factory, ..Self::new() }
+    }
+
+    /// A node whose neighbour does not answer.
+    pub(super) fn with_silent_neighbour() -> Self {
+        let adapter = Script { asked: Mutex::default(), fails_with: None, missing: vec![tag("BBBB")] };
+        Self { adapter: Arc::new(adapter), ..Self::new() }
+    }
+}
+
+impl Node for TestNode {
+    fn adapter(&self, namespace: &str) -> Option<Arc<dyn Adapter>> {
+        ["/", "/chat"].contains(&namespace).then(|| Arc::clone(&self.adapter) as Arc<dyn Adapter>)
+    }
+
+    fn factory(&self) -> &Arc<dyn AdapterFactory> {
+        &self.factory
+    }
+
+    fn is_serving(&self) -> bool {
+        self.serving
+    }
+
+    fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    fn stats(&self) -> NodeStats {
+        NodeStats {
+            adapter: "memory",
+            rooms: 2,
+            namespaces: vec![("/".to_owned(), 3), ("/chat".to_owned(), 4)],
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! How backends reach the gateway, and it them. Owns no protocol of clients.
+
+pub mod http_api;

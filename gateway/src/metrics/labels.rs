@@ -1,0 +1,190 @@
+//! The closed sets of label values. Owns their names: a series exists for each from the start, and none can be added by
+//! what a client sends.
+
+use roomcast_protocol::socketio::PacketType;
+
+use crate::config::Transport;
+
+/// A closed set of values of one label.
+pub trait Label: Copy + 'static {
+    /// The name of the label.
+    const NAME: &'static str;
+    /// All values.
+    const ALL: &'static [Self];
+    /// The place in `ALL`.
+    fn index(self) -> usize;
+    /// The value as text.
+    fn as_str(self) -> &'static str;
+}
+
+macro_rules! labels {
+    ($($(#[doc = $doc:literal])* $name:ident($label:literal) { $($(#[doc = $value_doc:literal])* $value:ident = $text:literal,)* })*) => {$(
+        $(#[doc = $doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[doc = $value_doc])* $value,)*
+        }
+
+        impl Label for $name {
+            const NAME: &'static str = $label;
+            const ALL: &'static [Self] = &[$(Self::$value),*];
+
+            fn index(self) -> usize {
+                self as usize
+            }
+
+            fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$value => $text,)*
+                }
+            }
+        }
+    )*};
+}
+
+labels! {
+    /// Why a connection or a socket ended: the reasons of Socket.IO, and our own for who reads too slowly.
+    CloseReason("reason") {
+        /// The connection broke.
+        TransportError = "transport_error",
+        /// The client closed the connection.
+        TransportClose = "transport_close",
+        /// The client sent what is against the protocol, or joined no namespace in time.
+        ForcedClose = "forced_close",
+        /// No pong came.
+        PingTimeout = "ping_timeout",
+        /// A packet could not be read.
+        ParseError = "parse_error",
+        /// The node goes away.
+        ServerShuttingDown = "server_shutting_down",
+        /// The server closed the connection.
+        ForcedServerClose = "forced_server_close",
+        /// The client left the namespace.
+        ClientNamespaceDisconnect = "client_namespace_disconnect",
+        /// The server ended the socket.
+        ServerNamespaceDisconnect = "server_namespace_disconnect",
+        /// Too much waited to be written.
+        SlowConsumer = "slow_consumer",
+    }
+
+    /// Why a handshake was refused: the code that Engine.IO answers with, or what it has no code for.
+    Refusal("code") {
+        /// Transport unknown.
+        UnknownTransport = "0",
+        /// Session ID unknown.
+        UnknownSid = "1",
+        /// Bad handshake method.
+        BadMethod = "2",
+        /// Bad request.
+        BadRequest = "3",
+        /// Forbidden.
+        Forbidden = "4",
+        /// Unsupported protocol version.
+        UnsupportedVersion = "5",
+        /// The page's origin is not among the configured ones.
+        Origin = "origin",
+        /// `public.max_connections` are open.
+        Limit = "limit",
+        /// The node is draining.
+        Draining = "draining",
+    }
+
+    /// What became of an upgrade from polling to WebSocket.
+    UpgradeResult("result") {
+        /// The connection is a WebSocket now.
+        Success = "success",
+        /// It took too long.
+        Timeout = "timeout",
+        /// It was refused: a second one, or against the protocol.
+        Refused = "refused",
+        /// The probing WebSocket or the session went away.
+        Abandoned = "abandoned",
+    }
+
+    /// The packets of Engine.IO and, in its messages, of Socket.IO.
+    PacketKind("type") {
+        /// Engine.IO open.
+        Open = "open",
+        /// Engine.IO close.
+        Close = "close",
+        /// Engine.IO ping.
+        Ping = "ping",
+        /// Engine.IO pong.
+        Pong = "pong",
+        /// Engine.IO upgrade.
+        Upgrade = "upgrade",
+        /// Engine.IO noop.
+        Noop = "noop",
+        /// A message of Engine.IO that is no packet of Socket.IO.
+        Message = "message",
+        /// Socket.IO CONNECT.
+        Connect = "connect",
+        /// Socket.IO DISCONNECT.
+        Disconnect = "disconnect",
+        /// Socket.IO EVENT.
+        Event = "event",
+        /// Socket.IO ACK.
+        Ack = "ack",
+        /// Socket.IO CONNECT_ERROR.
+        ConnectError = "connect_error",
+        /// Socket.IO BINARY_EVENT.
+        BinaryEvent = "binary_event",
+        /// Socket.IO BINARY_ACK.
+        BinaryAck = "binary_ack",
+    }
+
+    /// Why something was not delivered.
+    DropReason("reason") {
+        /// It was volatile and the connection could not be written to.
+        Volatile = "volatile",
+        /// It waited in the mailbox of a connection that was closed as a slow consumer.
+        SlowConsumer = "slow_consumer",
+        /// The broker was away or its outbox full: other nodes were not reached.
+        BrokerUnavailable = "broker_unavailable",
+        /// A message of another node could not be read.
+        InvalidMessage = "invalid_message",
+    }
+}
+
+impl Label for Transport {
+    const NAME: &'static str = "transport";
+    const ALL: &'static [Self] = &[Self::Polling, Self::Websocket];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn as_str(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl From<PacketType> for PacketKind {
+    fn from(kind: PacketType) -> Self {
+        match kind {
+            PacketType::Connect => Self::Connect,
+            PacketType::Disconnect => Self::Disconnect,
+            PacketType::Event => Self::Event,
+            PacketType::Ack => Self::Ack,
+            PacketType::ConnectError => Self::ConnectError,
+            PacketType::BinaryEvent => Self::BinaryEvent,
+            PacketType::BinaryAck => Self::BinaryAck,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places_fit<L: Label>() {
+        assert!(L::ALL.iter().enumerate().all(|(index, value)| value.index() == index));
+    }
+
+    #[test]
+    fn values_stand_at_their_index() {
+        places_fit::<Transport>();
+        places_fit::<CloseReason>();
+        places_fit::<PacketKind>();
+    }
+}

@@ -1,0 +1,346 @@
+//! What the gateway counts.
+//!
+//! Owns the registry, the names and the handles. Counting on the hot path is an index and an atomic addition: no label
+//! is looked up for a packet. Figures that others keep, such as the adapter's, are read when metrics are asked for.
+
+mod family;
+mod labels;
+mod source;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+
+use crate::config::Transport;
+
+pub use family::{Counters, Gauges};
+pub use labels::{CloseReason, DropReason, Label, PacketKind, Refusal, UpgradeResult};
+pub use source::{Source, SourceKind};
+
+/// Namespaces that get a series of their own. Later ones share "other": with patterns, clients choose names.
+const MAX_NAMESPACES: usize = 100;
+
+/// From a write at once to a client that hardly reads, in seconds.
+const LATENCY_BUCKETS: [f64; 16] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0,
+];
+
+const SOCKETS_HELP: &str = "Sockets connected to a namespace of this node.";
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("roomcast")
+}
+
+/// The metrics of one node.
+pub struct Metrics {
+    registry: Registry,
+    /// Open connections.
+    pub connections: Gauges<Transport>,
+    /// Connections that were opened. An upgrade does not open one.
+    pub connections_opened: Counters<Transport>,
+    /// Connections that ended.
+    pub connections_closed: Counters<CloseReason>,
+    /// Sockets that left their namespace.
+    pub disconnects: Counters<CloseReason>,
+    /// Handshakes and requests that were refused.
+    pub handshakes_refused: Counters<Refusal>,
+    /// Upgrades from polling to WebSocket.
+    pub upgrades: Counters<UpgradeResult>,
+    /// Packets from clients.
+    pub packets_received: Counters<PacketKind>,
+    /// Packets to clients.
+    pub packets_sent: Counters<PacketKind>,
+    /// Bytes from clients, without HTTP headers and TLS.
+    pub bytes_received: Counters<Transport>,
+    /// Bytes to clients, without HTTP headers and TLS.
+    pub bytes_sent: Counters<Transport>,
+    /// Events from clients.
+    pub events_received: IntCounter,
+    /// Acks from clients.
+    pub acks_received: IntCounter,
+    /// Acks to clients.
+    pub acks_sent: IntCounter,
+    /// What was not delivered.
+    pub dropped: Counters<DropReason>,
+    emit_to_write: Histogram,
+    handshake: Histogram,
+    violations: IntCounterVec,
+    api_requests: IntCounterVec,
+    sockets: Mutex<HashMap<String, IntGauge>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Metrics with a registry of their own.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::with_opts(opts(name, help)).expect("a valid name");
+            registry.register(Box::new(counter.clone())).expect("a name of its own");
+            counter
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(opts(name, help), labels).expect("a valid name");
+            registry.register(Box::new(counters.clone())).expect("a name of its own");
+            counters
+        };
+        let histogram = |name: &str, help: &str| {
+            let opts = HistogramOpts::from(opts(name, help)).buckets(LATENCY_BUCKETS.to_vec());
+            let histogram = Histogram::with_opts(opts).expect("a valid name");
+            registry.register(Box::new(histogram.clone())).expect("a name of its own");
+            histogram
+        };
+        constants(&registry);
+        Self {
+            connections: Gauges::new(&registry, "connections", "Open connections."),
+            connections_opened: Counters::new(
+                &registry,
+                "connections_opened_total",
+                "Connections that were opened.",
+            ),
+            connections_closed: Counters::new(
+                &registry,
+                "connections_closed_total",
+                "Connections that ended.",
+            ),
+            disconnects: Counters::new(&registry, "disconnects_total", "Sockets that left their namespace."),
+            handshakes_refused: Counters::new(
+                &registry,
+                "handshakes_refused_total",
+                "Handshakes and requests that were refused.",
+            ),
+            upgrades: Counters::new(&registry, "upgrades_total", "Upgrades from polling to WebSocket."),
+            packets_received: Counters::new(&registry, "packets_received_total", "Packets from clients."),
+            packets_sent: Counters::new(&registry, "packets_sent_total", "Packets to clients."),
+            bytes_received: Counters::new(
+                &registry,
+                "bytes_received_total",
+                "Bytes from clients, without HTTP headers and TLS.",
+            ),
+            bytes_sent: Counters::new(
+                &registry,
+                "bytes_sent_total",
+                "Bytes to clients, without HTTP headers and TLS.",
+            ),
+            events_received: counter("events_received_total", "Events from clients."),
+            acks_received: counter("acks_received_total", "Acks from clients."),
+            acks_sent: counter("acks_sent_total", "Acks to clients."),
+            dropped: Counters::new(&registry, "dropped_total", "What was not delivered."),
+            emit_to_write: histogram(
+                "emit_to_write_seconds",
+                "From an emit, or its arrival from another node, to the write to a client.",
+            ),
+            handshake: histogram("handshake_seconds", "From a handshake request to its answer."),
+            violations: counters("protocol_violations_total", "Packets against the protocol.", &["code"]),
+            api_requests: counters("api_requests_total", "Requests to the HTTP API.", &["call", "status"]),
+            sockets: Mutex::new(HashMap::new()),
+            registry,
+        }
+    }
+
+    /// The gauge of a namespace's sockets. To be kept by the namespace, not asked for by each socket.
+    pub fn sockets(&self, namespace: &str) -> IntGauge {
+        let mut sockets = self.sockets.lock();
+        let name = if sockets.contains_key(namespace) || sockets.len() < MAX_NAMESPACES {
+            namespace
+        } else {
+            "other"
+        };
+        let make = || {
+            let opts = opts("sockets", SOCKETS_HELP).const_label("namespace", name);
+            let gauge = IntGauge::with_opts(opts).expect("a valid name");
+            self.registry.register(Box::new(gauge.clone())).expect("one for each namespace");
+            gauge
+        };
+        sockets.entry(name.to_owned()).or_insert_with(make).clone()
+    }
+
+    /// Counts a packet against the protocol, by the stable code of the violation.
+    pub fn violation(&self, code: &'static str) {
+        self.violations.with_label_values(&[code]).inc();
+    }
+
+    /// Counts a request to the HTTP API.
+    pub fn api_request(&self, call: &'static str, status: http::StatusCode) {
+        self.api_requests.with_label_values(&[call, status.as_str()]).inc();
+    }
+
+    /// How long a packet took from its emit to the write to a client.
+    pub fn observe_emit_to_write(&self, latency: Duration) {
+        self.emit_to_write.observe(latency.as_secs_f64());
+    }
+
+    /// How long a handshake took to be answered.
+    pub fn observe_handshake(&self, latency: Duration) {
+        self.handshake.observe(latency.as_secs_f64());
+    }
+
+    /// Events that were written to clients.
+    pub fn deliveries(&self) -> u64 {
+        self.packets_sent.of(PacketKind::Event).get() + self.packets_sent.of(PacketKind::BinaryEvent).get()
+    }
+
+    /// What was not delivered, for all reasons, those that others count too. Collects everything: not for hot paths.
+    pub fn dropped_total(&self) -> u64 {
+        let families = self.registry.gather();
+        let dropped = families.iter().filter(|family| family.name() == "roomcast_dropped_total");
+        dropped
+            .flat_map(|family| family.get_metric())
+            .map(|metric| metric.get_counter().get_value() as u64)
+            .sum()
+    }
+
+    /// How many writes were timed from their emit, and the seconds that they took together.
+    pub fn emit_to_write_totals(&self) -> (u64, f64) {
+        (self.emit_to_write.get_sample_count(), self.emit_to_write.get_sample_sum())
+    }
+
+    /// Adds a figure that somebody else keeps. An error says that the name is taken or is none.
+    pub fn register_source(&self, source: Source) -> prometheus::Result<()> {
+        self.registry.register(Box::new(source::SourceCollector::new(source)?))
+    }
+
+    /// All metrics in the text format of Prometheus, version 0.0.4.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        let encoded = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text);
+        encoded.expect("all families have a name and samples");
+        text
+    }
+}
+
+/// What never changes while a node runs.
+fn constants(registry: &Registry) {
+    let build =
+        opts("build_info", "The version of Roomcast.").const_label("version", env!("CARGO_PKG_VERSION"));
+    // This one has the name that Prometheus gives it everywhere.
+    let start = Opts::new("process_start_time_seconds", "When the process started, in seconds since 1970.");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
+    for (opts, value) in [(build, 1.0), (start, now)] {
+        let gauge = Gauge::with_opts(opts).expect("a valid name");
+        gauge.set(value);
+        registry.register(Box::new(gauge)).expect("a name of its own");
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// Metrics as they are passed around.
+pub type SharedMetrics = Arc<Metrics>;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// Reads the text format: each series with its value. Panics where the format is broken.
+    fn series(text: &str) -> HashMap<&str, f64> {
+        let (mut described, mut found) = (HashSet::new(), HashMap::new());
+        let mut current = ("", "");
+        for line in text.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                let name = help.split(' ').next().unwrap();
+                assert!(described.insert(name), "{name} is described twice");
+                assert!(help.len() > name.len() + 5, "{name} has no help");
+            } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+                current = kind.split_once(' ').unwrap();
+                assert!(described.contains(current.0), "{} has no help", current.0);
+                assert_eq!(current.0.ends_with("_total"), current.1 == "counter", "{}", current.0);
+            } else {
+                let (name, value) = line.rsplit_once(' ').unwrap();
+                assert!(name.starts_with(current.0), "{name} stands under {}", current.0);
+                assert!(found.insert(name, value.parse().unwrap()).is_none(), "{name} stands twice");
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn what_is_counted_is_rendered() {
+        let metrics = Metrics::new();
+        metrics.connections.of(Transport::Websocket).inc();
+        metrics.packets_sent.inc(PacketKind::Event);
+        metrics.packets_sent.inc(PacketKind::BinaryEvent);
+        metrics.connections_closed.inc(CloseReason::SlowConsumer);
+        metrics.sockets("/").add(3);
+        metrics.violation("invalid_payload");
+        metrics.api_request("emit", http::StatusCode::ACCEPTED);
+        metrics.observe_emit_to_write(Duration::from_micros(60));
+        let text = metrics.render();
+        let series = series(&text);
+        let expected = [
+            ("roomcast_connections{transport=\"websocket\"}", 1.0),
+            ("roomcast_connections{transport=\"polling\"}", 0.0),
+            ("roomcast_packets_sent_total{type=\"event\"}", 1.0),
+            ("roomcast_connections_closed_total{reason=\"slow_consumer\"}", 1.0),
+            ("roomcast_sockets{namespace=\"/\"}", 3.0),
+            ("roomcast_protocol_violations_total{code=\"invalid_payload\"}", 1.0),
+            ("roomcast_api_requests_total{call=\"emit\",status=\"202\"}", 1.0),
+            ("roomcast_emit_to_write_seconds_bucket{le=\"0.00005\"}", 0.0),
+            ("roomcast_emit_to_write_seconds_bucket{le=\"0.0001\"}", 1.0),
+            ("roomcast_emit_to_write_seconds_count", 1.0),
+        ];
+        for (name, value) in expected {
+            assert_eq!(series.get(name), Some(&value), "{name} in\n{text}");
+        }
+        assert!(series["process_start_time_seconds"] > 1.7e9);
+        assert_eq!(metrics.deliveries(), 2);
+    }
+
+    #[test]
+    fn namespaces_are_bounded() {
+        let metrics = Metrics::new();
+        for number in 0..MAX_NAMESPACES + 50 {
+            metrics.sockets(&format!("/{number}")).inc();
+        }
+        let text = metrics.render();
+        let series = series(&text);
+        assert_eq!(series["roomcast_sockets{namespace=\"other\"}"], 50.0);
+        assert_eq!(
+            series.keys().filter(|name| name.starts_with("roomcast_sockets{")).count(),
+            MAX_NAMESPACES + 1
+        );
+    }
+
+    #[test]
+    fn sources_are_read_when_asked_and_join_a_family() {
+        let metrics = Metrics::new();
+        let source = |kind, name, help, labels, value: f64| Source {
+            kind,
+            name,
+            help,
+            labels,
+            read: Box::new(move || value),
+        };
+        metrics.register_source(source(SourceKind::Gauge, "rooms", "Rooms of this node.", &[], 7.0)).unwrap();
+        let labels = &[("reason", "oversized")];
+        let help = "What was not delivered.";
+        metrics.register_source(source(SourceKind::Counter, "dropped_total", help, labels, 2.0)).unwrap();
+        let text = metrics.render();
+        let series = series(&text);
+        assert_eq!(series["roomcast_rooms"], 7.0);
+        assert_eq!(series["roomcast_dropped_total{reason=\"oversized\"}"], 2.0);
+        assert_eq!(series["roomcast_dropped_total{reason=\"volatile\"}"], 0.0);
+        assert!(
+            metrics
+                .register_source(source(SourceKind::Gauge, "rooms", "Rooms of this node.", &[], 0.0))
+                .is_err()
+        );
+    }
+}
