@@ -85,6 +85,11 @@ impl WireQueue {
         self.bytes
     }
 
+    /// The length of the first item on a WebSocket, in bytes.
+    pub(crate) fn front_len(&self) -> Option<usize> {
+        self.items.front().map(|item| item.frames().len())
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Wire> {
         self.items.iter()
     }

@@ -10,7 +10,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN,
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use roomcast_protocol::engineio::{self, EngineError, Existing, Query, Transport, Verdict};
-use roomcast_protocol::websocket;
+use roomcast_protocol::websocket::handshake;
 use tokio::sync::oneshot;
 
 use super::answer;
@@ -269,11 +269,11 @@ async fn read_body(max: usize, request: Request<Body>) -> Result<Bytes, BodyErro
 struct Opening {
     response: Response<Body>,
     on_upgrade: hyper::upgrade::OnUpgrade,
-    compression: Option<websocket::Negotiated>,
+    compression: Option<handshake::Negotiated>,
 }
 
 fn open_websocket(engine: &Engine, request: &mut Request<Body>) -> Result<Opening, Box<Response<Body>>> {
-    let valid = websocket::validate(request.method(), request.version(), request.headers());
+    let valid = handshake::validate(request.method(), request.version(), request.headers());
     let handshake = valid.map_err(|error| {
         engine.metrics.handshakes_refused.inc(Refusal::BadRequest);
         let mut response = answer::empty(error.status());
@@ -284,7 +284,7 @@ fn open_websocket(engine: &Engine, request: &mut Request<Body>) -> Result<Openin
         Box::new(response)
     })?;
     let compression =
-        engine.deflate.as_ref().and_then(|deflate| websocket::negotiate(request.headers(), deflate));
+        engine.deflate.as_ref().and_then(|deflate| handshake::negotiate(request.headers(), deflate));
     let mut response = answer::empty(StatusCode::SWITCHING_PROTOCOLS);
     response.headers_mut().extend(handshake.response_headers(compression));
     Ok(Opening { response, on_upgrade: hyper::upgrade::on(request), compression })

@@ -124,12 +124,7 @@ impl WebSocket {
             if wire.is_empty() {
                 break Ok(Flush::Empty);
             }
-            let mut slices = arrayvec::ArrayVec::<IoSlice<'_>, MAX_SLICES>::new();
-            for (index, item) in wire.iter().take(MAX_SLICES).enumerate() {
-                let skip = if index == 0 { self.written } else { 0 };
-                slices.push(IoSlice::new(&item.frames()[skip..]));
-            }
-            match self.stream.poll_write(cx, &slices) {
+            match self.poll_write(cx, wire) {
                 Poll::Pending => break Ok(Flush::Blocked),
                 Poll::Ready(Err(error)) => break Err(error),
                 Poll::Ready(Ok(0)) => break Err(io::ErrorKind::WriteZero.into()),
@@ -146,16 +141,24 @@ impl WebSocket {
         result
     }
 
+    /// Offers the first frames that wait to the stream.
+    fn poll_write(&mut self, cx: &mut Context<'_>, wire: &WireQueue) -> Poll<io::Result<usize>> {
+        let mut slices = arrayvec::ArrayVec::<IoSlice<'_>, MAX_SLICES>::new();
+        for (index, item) in wire.iter().take(MAX_SLICES).enumerate() {
+            let skip = if index == 0 { self.written } else { 0 };
+            slices.push(IoSlice::new(&item.frames()[skip..]));
+        }
+        self.stream.poll_write(cx, &slices)
+    }
+
     /// Removes what was written; tells when the first of it was emitted.
     fn advance(&mut self, written: usize, wire: &mut WireQueue, metrics: &Metrics) -> Option<Instant> {
         let mut oldest = None;
         self.written += written;
-        while let Some(len) = wire.iter().next().map(|item| item.frames().len()) {
-            if self.written < len {
-                break;
-            }
-            self.written -= len;
+        loop {
+            let Some(len) = wire.front_len().filter(|len| *len <= self.written) else { break };
             let Some(item) = wire.pop() else { break };
+            self.written -= len;
             if let Some(kind) = item.kind() {
                 metrics.packets_sent.inc(kind);
             }
