@@ -43,7 +43,7 @@ const RESERVED_EVENTS: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
 /// Refuses the names that Socket.IO keeps for itself.
-pub fn check_event_name(name: &str) -> Result<(), EmitError> {
+pub(crate) fn check_event_name(name: &str) -> Result<(), EmitError> {
     if RESERVED_EVENTS.contains(&name) {
         return Err(EmitError::ReservedName(name.to_owned()));
     }

@@ -15,13 +15,14 @@ mod registry;
 mod socket;
 
 pub use broadcast::{Broadcast, IntoRooms, collect_acks};
-pub use emit::{AsIs, EmitError, IntoArgs, ViaSerde, check_event_name};
+pub(crate) use emit::check_event_name;
+pub use emit::{AsIs, EmitError, IntoArgs, ViaSerde};
 pub use event::{Ack, Event};
 pub use handshake::Handshake;
 pub use listeners::{EventContext, EventHandler, FromEvent, IntoAck, ViaContext, ViaResult};
 pub use namespace::Namespace;
 pub(crate) use namespace::NamespaceInner;
-pub(crate) use registry::{Matcher, Registry};
+pub(crate) use registry::Registry;
 pub use registry::ParentNamespace;
 pub(crate) use socket::Phase;
 pub use socket::{JoinError, Socket, SocketEmitter};

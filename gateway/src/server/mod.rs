@@ -1,9 +1,10 @@
-//! Servers: the embedding API's entry, the accept loop, and the binary's life from start to drain.
+//! Servers: the embedding API's entry, the accept loop, and the binary's life from start to end.
 
 mod io;
 mod listener;
+mod node;
 mod run;
 
 pub use io::{Io, IoBuilder};
 pub use listener::serve;
-pub use run::{RunError, run};
+pub use run::{RunError, run, serve_configured};

@@ -7,7 +7,7 @@ use std::time::Instant;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, SET_COOKIE, UPGRADE, VARY};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use roomcast_protocol::engineio::{self, EngineError, Existing, Query, Transport, Verdict};
 use roomcast_protocol::websocket::handshake;
@@ -84,6 +84,8 @@ async fn route(engine: &Arc<Engine>, mount: &Mount, request: Request<Body>, peer
     );
     let verdict = match verdict {
         Ok(verdict) => verdict,
+        // The reference opens a WebSocket of another protocol version and drops it at once.
+        Err(EngineError::UnsupportedProtocolVersion) if is_upgrade => return drop_websocket(engine, request),
         Err(error) => return refuse(engine, error, is_upgrade),
     };
     if mount.check_origin && !origin_is_allowed(engine, request.headers()) {
@@ -91,9 +93,9 @@ async fn route(engine: &Arc<Engine>, mount: &Mount, request: Request<Body>, peer
         return answer::refusal(EngineError::Forbidden, is_upgrade);
     }
     match (verdict, session) {
-        (Verdict::Handshake(Transport::Polling), _) => polling_handshake(engine, &request, peer).await,
+        (Verdict::Handshake(Transport::Polling), _) => polling_handshake(engine, request.uri(), request.headers(), peer).await,
         (Verdict::Handshake(Transport::WebSocket), _) => websocket_handshake(engine, request, peer),
-        (Verdict::Poll, Some(session)) => poll(engine, &session, &request).await,
+        (Verdict::Poll, Some(session)) => poll(engine, &session, request.headers()).await,
         (Verdict::Post, Some(session)) => post(engine, &session, request).await,
         (Verdict::Upgrade, Some(session)) => upgrade(engine, session, request),
         (Verdict::WrongMethod, Some(_)) => answer::empty(StatusCode::INTERNAL_SERVER_ERROR),
@@ -132,17 +134,22 @@ fn reserve(engine: &Engine) -> Result<(), Box<Response<Body>>> {
     Err(Box::new(answer::unavailable()))
 }
 
-async fn polling_handshake(engine: &Arc<Engine>, request: &Request<Body>, peer: Peer) -> Response<Body> {
+async fn polling_handshake(
+    engine: &Arc<Engine>,
+    uri: &Uri,
+    headers: &HeaderMap,
+    peer: Peer,
+) -> Response<Body> {
     let started = Instant::now();
     if let Err(answer) = reserve(engine) {
         return *answer;
     }
-    let handshake = Handshake::new(request.uri(), request.headers(), peer.address, peer.secure);
+    let handshake = Handshake::new(uri, headers, peer.address, peer.secure);
     let shared = engine.shared(handshake, Transport::Polling);
     let cookie = cookie(engine, &shared);
     let (sender, receiver) = oneshot::channel();
     tokio::spawn(Connection::polling(engine, shared, sender));
-    let mut response = poll_response(engine, request.headers(), receiver).await;
+    let mut response = poll_response(engine, headers, receiver).await;
     if let Some(cookie) = cookie {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
@@ -167,12 +174,12 @@ fn cookie(engine: &Engine, shared: &ConnectionShared) -> Option<HeaderValue> {
     HeaderValue::from_str(&text).ok()
 }
 
-async fn poll(engine: &Arc<Engine>, session: &Session, request: &Request<Body>) -> Response<Body> {
+async fn poll(engine: &Arc<Engine>, session: &Session, headers: &HeaderMap) -> Response<Body> {
     let (sender, receiver) = oneshot::channel();
     if send(session, Command::Poll(sender)).await.is_err() {
         return refuse(engine, EngineError::UnknownSid, false);
     }
-    poll_response(engine, request.headers(), receiver).await
+    poll_response(engine, headers, receiver).await
 }
 
 /// Waits until the session has something to say. If the client goes away first, the sender notices.
@@ -314,6 +321,18 @@ fn websocket_handshake(engine: &Arc<Engine>, mut request: Request<Body>, peer: P
         tokio::spawn(Connection::websocket(&engine, shared, websocket));
     });
     opening.response
+}
+
+/// Opens a WebSocket and drops it: its client sees an abnormal closure (1006).
+fn drop_websocket(engine: &Engine, mut request: Request<Body>) -> Response<Body> {
+    engine.metrics.handshakes_refused.inc(Refusal::UnsupportedVersion);
+    match open_websocket(engine, &mut request) {
+        Ok(Opening { response, on_upgrade, .. }) => {
+            tokio::spawn(async move { drop(on_upgrade.await) });
+            response
+        }
+        Err(response) => *response,
+    }
 }
 
 fn upgrade(engine: &Arc<Engine>, session: Session, mut request: Request<Body>) -> Response<Body> {

@@ -1,0 +1,58 @@
+//! The node as its HTTP API sees it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use roomcast_adapter::{Adapter, AdapterFactory};
+
+use super::Io;
+use crate::backend::http_api::{Node, NodeStats};
+use crate::config::AdapterKind;
+use crate::metrics::Metrics;
+
+/// A running gateway.
+pub(super) struct GatewayNode {
+    io: Io,
+    adapter: AdapterKind,
+    serving: AtomicBool,
+}
+
+impl GatewayNode {
+    pub(super) fn new(io: Io, adapter: AdapterKind) -> Arc<Self> {
+        Arc::new(Self { io, adapter, serving: AtomicBool::new(false) })
+    }
+
+    /// Whether clients are taken: what readiness says first.
+    pub(super) fn set_serving(&self, serving: bool) {
+        self.serving.store(serving, Ordering::Release);
+    }
+}
+
+impl Node for GatewayNode {
+    fn adapter(&self, namespace: &str) -> Option<Arc<dyn Adapter>> {
+        self.io.get(namespace).map(|namespace| Arc::clone(namespace.adapter()))
+    }
+
+    fn factory(&self) -> &Arc<dyn AdapterFactory> {
+        self.io.factory()
+    }
+
+    fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Acquire)
+    }
+
+    fn metrics(&self) -> &Arc<Metrics> {
+        self.io.metrics()
+    }
+
+    fn stats(&self) -> NodeStats {
+        let mut namespaces = Vec::new();
+        for name in self.io.namespaces() {
+            let sockets = self.io.get(&name).map_or(0, |namespace| namespace.local_count());
+            namespaces.push((name.to_string(), sockets));
+        }
+        namespaces.sort();
+        let rooms = 0;
+        NodeStats { adapter: self.adapter.as_str(), rooms, namespaces }
+    }
+}

@@ -1,0 +1,153 @@
+//! The life of the binary: what starts after what, and how it ends.
+//!
+//! A node takes clients last: its adapter stands, its API answers, and only then is it ready. It goes in the other order:
+//! not ready first, no new clients, then the connections, then the cluster.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use roomcast_adapter::{AdapterFactory, LocalFactory};
+use tokio::net::TcpListener;
+
+use super::node::GatewayNode;
+use super::{Io, serve};
+use crate::backend::http_api::{self, Settings};
+use crate::backend::rooms::RoomHandler;
+use crate::config::{AdapterKind, Config, Loaded, LogFormat};
+
+/// Where the console's own sockets connect, on the api listener.
+const CONSOLE_PATH: &str = "/console/socket.io/";
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// A listener's address cannot be bound.
+    #[error("cannot listen on {address} ({listener}.listen): {error}")]
+    Listen {
+        /// The section of the configuration.
+        listener: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The broker cannot be reached, or refuses. There is no fall-back to memory.
+    #[error("the {} adapter cannot start: {error}", kind.as_str())]
+    Adapter {
+        /// The kind of adapter.
+        kind: AdapterKind,
+        /// What is wrong.
+        error: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Serves a configuration until SIGINT or SIGTERM: the binary's main job. Logs go to standard error.
+pub async fn serve_configured(loaded: Loaded) -> ExitCode {
+    init_logs(&loaded.config);
+    tracing::info!("{}", crate::cli::summary(&loaded));
+    match run(loaded.config, stop_signal()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the gateway did not start");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a gateway until `shutdown` is ready.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    let public = bind("public", config.public.listen).await?;
+    let api = bind("api", config.api.listen).await?;
+    let factory = start_adapter(&config).await?;
+    let io = Io::builder().config(config.clone()).adapter(Arc::clone(&factory)).build();
+    for rules in &config.namespaces {
+        io.of(&rules.name).set_handler(Arc::new(RoomHandler::new(rules.clone())));
+    }
+    let node = GatewayNode::new(io.clone(), config.adapter.kind);
+    let console = io.mounted_at(CONSOLE_PATH);
+    let routes = http_api::router(Arc::clone(&node) as Arc<dyn http_api::Node>, Settings::from(&config))
+        .merge(console.router());
+    let (stop_api, api_stopped) = tokio::sync::oneshot::channel::<()>();
+    let api_address = api.local_addr().unwrap_or(config.api.listen);
+    let api_task = tokio::spawn(async move {
+        let stopped = async {
+            let _ = api_stopped.await;
+        };
+        let service = routes.into_make_service_with_connect_info::<SocketAddr>();
+        if let Err(error) = axum::serve(api, service).with_graceful_shutdown(stopped).await {
+            tracing::error!(%error, "the api listener failed");
+        }
+    });
+    tracing::info!(
+        public = %public.local_addr().unwrap_or(config.public.listen),
+        api = %api_address,
+        adapter = config.adapter.kind.as_str(),
+        node = %factory.node(),
+        "ready: http://{api_address}/console shows what happens"
+    );
+    node.set_serving(true);
+    serve(io.clone(), public, shutdown).await;
+
+    tracing::info!("shutting down");
+    node.set_serving(false);
+    io.close().await;
+    factory.shutdown().await;
+    let _ = stop_api.send(());
+    // A client of the API that keeps its connection open must not keep the node alive.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), api_task).await;
+    Ok(())
+}
+
+async fn bind(listener: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address).await.map_err(|error| RunError::Listen { listener, address, error })
+}
+
+async fn start_adapter(config: &Config) -> Result<Arc<dyn AdapterFactory>, RunError> {
+    let kind = config.adapter.kind;
+    match kind {
+        AdapterKind::Memory => {
+            let factory = LocalFactory::with_random_tag();
+            factory.map(|factory| factory as _).map_err(|error| RunError::Adapter { kind, error: error.into() })
+        }
+        AdapterKind::Redis | AdapterKind::Nats => {
+            Err(RunError::Adapter { kind, error: "not wired yet".into() })
+        }
+    }
+}
+
+fn init_logs(config: &Config) {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level).unwrap_or_default();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A program that embeds the gateway may have its own.
+    let _ = match config.log.format {
+        LogFormat::Text => logs.try_init(),
+        LogFormat::Json => logs.json().try_init(),
+    };
+}
+
+/// Ready at the first SIGINT or SIGTERM.
+async fn stop_signal() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                tokio::select! {
+                    _ = interrupt => {}
+                    _ = terminate.recv() => {}
+                }
+            }
+            Err(_) => {
+                let _ = interrupt.await;
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = interrupt.await;
+    }
+}
