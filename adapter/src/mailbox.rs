@@ -212,6 +212,13 @@ impl Mailbox {
         Poll::Ready(())
     }
 
+    /// The consumer's side while it may not take anything yet: the next push wakes the task.
+    pub fn register(&self, cx: &Context<'_>) {
+        let mut inner = self.inner.lock();
+        inner.urgent_only = false;
+        inner.register(cx);
+    }
+
     /// The consumer says whether it could write to the transport now; decides what happens to volatile packets.
     pub fn set_writable(&self, writable: bool) {
         self.inner.lock().writable = writable;

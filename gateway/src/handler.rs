@@ -205,3 +205,33 @@ pub trait NamespaceHandler: Send + Sync + 'static {
         let _ = (namespace, name, args, reply);
     }
 }
+
+impl From<roomcast_protocol::engineio::CloseReason> for DisconnectReason {
+    fn from(reason: roomcast_protocol::engineio::CloseReason) -> Self {
+        use roomcast_protocol::engineio::CloseReason;
+        match reason {
+            CloseReason::TransportError => Self::TransportError,
+            CloseReason::TransportClose => Self::TransportClose,
+            CloseReason::ForcedClose => Self::ForcedClose,
+            CloseReason::PingTimeout => Self::PingTimeout,
+            CloseReason::ParseError => Self::ParseError,
+        }
+    }
+}
+
+impl From<DisconnectReason> for crate::metrics::CloseReason {
+    fn from(reason: DisconnectReason) -> Self {
+        match reason {
+            DisconnectReason::TransportError => Self::TransportError,
+            DisconnectReason::TransportClose => Self::TransportClose,
+            DisconnectReason::ForcedClose => Self::ForcedClose,
+            DisconnectReason::PingTimeout => Self::PingTimeout,
+            DisconnectReason::ParseError => Self::ParseError,
+            DisconnectReason::ServerShuttingDown => Self::ServerShuttingDown,
+            DisconnectReason::ForcedServerClose => Self::ForcedServerClose,
+            DisconnectReason::ClientNamespaceDisconnect => Self::ClientNamespaceDisconnect,
+            DisconnectReason::ServerNamespaceDisconnect => Self::ServerNamespaceDisconnect,
+            DisconnectReason::SlowConsumer => Self::SlowConsumer,
+        }
+    }
+}

@@ -1,2 +1,27 @@
-//! The gateway.
-fn main() {}
+//! The gateway as a binary.
+
+use std::process::ExitCode;
+
+use roomcast::cli::{self, Command};
+
+fn main() -> ExitCode {
+    let command = cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("roomcast: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match command {
+        Command::Serve(options) => match options.load() {
+            Ok(loaded) => runtime.block_on(roomcast::serve_configured(loaded)),
+            Err(error) => {
+                eprintln!("roomcast: {error}");
+                ExitCode::from(2)
+            }
+        },
+        Command::Check(options) => cli::check(&options),
+        Command::Healthcheck { url, options } => runtime.block_on(cli::healthcheck(url.as_deref(), &options)),
+    }
+}

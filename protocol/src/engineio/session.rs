@@ -366,6 +366,11 @@ impl Session {
         }
     }
 
+    /// This side gives the session up at once: nothing more is sent.
+    pub fn abort(&mut self) {
+        self.finish(CloseReason::TransportClose);
+    }
+
     /// The client could not be heard for reasons of this side: a pong that is due gets its full time again.
     pub fn defer_pong(&mut self, now: Instant) {
         if let Heartbeat::PongBy { deadline, .. } = &mut self.heartbeat {

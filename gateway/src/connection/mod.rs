@@ -1,0 +1,77 @@
+//! A connection: one task that owns the protocol's state machines and carries out what they say.
+//!
+//! The task knows bytes through its transport and everybody else through its [`Mailbox`]; nothing else touches its state,
+//! and there is no lock around it.
+
+mod core;
+mod engine;
+mod raw;
+mod scratch;
+mod sessions;
+mod task;
+mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use roomcast_adapter::Mailbox;
+use roomcast_protocol::engineio::Transport;
+
+pub(crate) use engine::Engine;
+pub use raw::{EngineHandler, EngineSocket};
+pub(crate) use sessions::{Session, SessionId};
+pub(crate) use scratch::with_scratch;
+pub(crate) use task::Connection;
+pub(crate) use wire::{Signal, Wire, WireQueue};
+
+use crate::namespace::Handshake;
+
+/// What a connection shares with its sockets and with the table of sessions.
+#[derive(Debug)]
+pub(crate) struct ConnectionShared {
+    pub(crate) id: SessionId,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) handshake: Handshake,
+    transport: AtomicU8,
+    /// A POST is being read.
+    posting: AtomicBool,
+}
+
+/// The turn of one POST; given back when it is dropped.
+pub(crate) struct PostTurn<'a>(&'a AtomicBool);
+
+impl Drop for PostTurn<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl ConnectionShared {
+    pub(crate) fn new(
+        id: SessionId,
+        mailbox: Arc<Mailbox>,
+        handshake: Handshake,
+        transport: Transport,
+    ) -> Arc<Self> {
+        let (kind, posting) = (AtomicU8::new(0), AtomicBool::new(false));
+        let shared = Self { id, mailbox, handshake, transport: kind, posting };
+        shared.set_transport(transport);
+        Arc::new(shared)
+    }
+
+    pub(crate) fn transport(&self) -> Transport {
+        match self.transport.load(Ordering::Relaxed) {
+            0 => Transport::Polling,
+            _ => Transport::WebSocket,
+        }
+    }
+
+    pub(crate) fn set_transport(&self, transport: Transport) {
+        self.transport.store(u8::from(transport == Transport::WebSocket), Ordering::Relaxed);
+    }
+
+    /// Takes the turn to post, unless another POST has it.
+    pub(crate) fn begin_post(&self) -> Option<PostTurn<'_>> {
+        (!self.posting.swap(true, Ordering::Acquire)).then_some(PostTurn(&self.posting))
+    }
+}

@@ -1,0 +1,122 @@
+//! The sessions of this node by id: how a request finds its connection.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::RwLock;
+use roomcast_adapter::{NodeTag, SocketId};
+use tokio::sync::mpsc;
+
+use super::ConnectionShared;
+use crate::transport::Command;
+
+const SHARDS: usize = 16;
+
+/// The id of an Engine.IO session. Whoever knows it can take the session over, so it is never printed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SessionId(SocketId);
+
+impl SessionId {
+    pub(crate) fn generate(node: NodeTag) -> Self {
+        Self(random_id(node))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().map(Self)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<session>")
+    }
+}
+
+/// An id of 96 bits from a cryptographic generator.
+pub(crate) fn random_id(node: NodeTag) -> SocketId {
+    let mut random = [0; 12];
+    rand::Rng::fill(&mut rand::rng(), &mut random);
+    SocketId::new(node, random)
+}
+
+/// An entry of the table.
+#[derive(Clone)]
+pub(crate) struct Session {
+    pub(crate) shared: Arc<ConnectionShared>,
+    /// Where requests go; none for a session that began as a WebSocket.
+    pub(crate) commands: Option<mpsc::Sender<Command>>,
+}
+
+/// All sessions of the node.
+pub(crate) struct Sessions {
+    shards: [RwLock<HashMap<SessionId, Session>>; SHARDS],
+    hasher: RandomState,
+    count: AtomicUsize,
+}
+
+impl Sessions {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: std::array::from_fn(|_| RwLock::default()),
+            hasher: RandomState::new(),
+            count: AtomicUsize::new(0),
+        }
+    }
+
+    fn shard(&self, id: &SessionId) -> &RwLock<HashMap<SessionId, Session>> {
+        &self.shards[self.hasher.hash_one(id) as usize % SHARDS]
+    }
+
+    /// Takes a place, if fewer than `max` are taken. It is given back by `remove` or `release`.
+    pub(crate) fn reserve(&self, max: usize) -> bool {
+        let reserved = self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+            (count < max).then_some(count + 1)
+        });
+        reserved.is_ok()
+    }
+
+    /// Gives back a place that no session took.
+    pub(crate) fn release(&self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Enters a session, in a place that was reserved.
+    pub(crate) fn insert(&self, session: Session) {
+        let id = session.shared.id;
+        self.shard(&id).write().insert(id, session);
+    }
+
+    pub(crate) fn get(&self, id: &SessionId) -> Option<Session> {
+        self.shard(id).read().get(id).cloned()
+    }
+
+    pub(crate) fn remove(&self, id: &SessionId) {
+        let mut shard = self.shard(id).write();
+        if shard.remove(id).is_some() {
+            self.release();
+        }
+        // Memory that a peak needed is given back when it is over.
+        if shard.capacity() > 64 && shard.len() < shard.capacity() / 8 {
+            shard.shrink_to_fit();
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Calls `each` for every session.
+    pub(crate) fn for_each(&self, mut each: impl FnMut(&Session)) {
+        for shard in &self.shards {
+            shard.read().values().for_each(&mut each);
+        }
+    }
+}

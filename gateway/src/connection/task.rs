@@ -1,0 +1,491 @@
+//! The task of a connection: one loop over everything that can happen to it.
+//!
+//! One timer, no lock, no other task. A turn of the loop reads what has come, lets the handlers run, takes the mail, and
+//! writes all of it with one call, so that the acks of one read travel together.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use roomcast_adapter::Item;
+use roomcast_protocol::engineio::{CloseReason, Output, Source, Transport, records};
+use roomcast_protocol::websocket::{CloseCode, Message, PreparedFrame};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Sleep;
+
+use super::core::Core;
+use super::engine::metrics_transport;
+use super::{ConnectionShared, Engine, Session, Signal, Wire, WireQueue, with_scratch};
+use crate::metrics::UpgradeResult;
+use crate::transport::{Command, Flush, PollAnswer, Polling, WebSocket, close_frame};
+
+/// Turns of the loop before other connections get their share of the thread.
+const TURNS: usize = 32;
+
+/// With so many bytes to be written no mail is taken, so that the mailbox's bounds hold.
+const WIRE_HIGH_WATER: usize = 64 * 1024;
+
+/// With so many bytes unwritten, a client that does not read its answers is not read either.
+const UNREAD_HIGH_WATER: usize = 1024 * 1024;
+
+/// Requests of one session that may wait for its task. A client has one GET and one POST at a time.
+pub(crate) const COMMANDS: usize = 4;
+
+enum Link {
+    Polling(Polling),
+    WebSocket(WebSocket),
+    /// The session is over.
+    Gone,
+}
+
+/// A WebSocket that wants to become the transport.
+struct Probe {
+    websocket: WebSocket,
+    wire: WireQueue,
+}
+
+/// A connection: a future that ends with it.
+pub(crate) struct Connection {
+    core: Core,
+    link: Link,
+    probe: Option<Box<Probe>>,
+    /// Requests; none once the transport is a WebSocket.
+    commands: Option<mpsc::Receiver<Command>>,
+    timer: Pin<Box<Sleep>>,
+    /// What the timer is set to, while it is.
+    armed: Option<Instant>,
+    mail: VecDeque<Item>,
+    /// Told to the mailbox when it changes.
+    writable: bool,
+    /// Why the WebSocket is closed, if by a rule of its own.
+    close_code: Option<CloseCode>,
+}
+
+impl Connection {
+    /// A session that begins with a polling request, and how requests reach it.
+    pub(crate) fn polling(
+        engine: &Arc<Engine>,
+        shared: Arc<ConnectionShared>,
+        first: oneshot::Sender<PollAnswer>,
+    ) -> Self {
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        engine.sessions.insert(Session { shared: Arc::clone(&shared), commands: Some(sender) });
+        let mut polling = Polling::default();
+        polling.hold(first);
+        let mut connection = Self::new(engine, shared, Link::Polling(polling), Some(commands));
+        // The handshake is the first poll.
+        let accepted = connection.core.session.handle_poll(Instant::now());
+        debug_assert!(accepted, "no poll came before the first");
+        connection
+    }
+
+    /// A session that begins as a WebSocket.
+    pub(crate) fn websocket(
+        engine: &Arc<Engine>,
+        shared: Arc<ConnectionShared>,
+        websocket: WebSocket,
+    ) -> Self {
+        engine.sessions.insert(Session { shared: Arc::clone(&shared), commands: None });
+        let compression = websocket.compression;
+        let mut connection = Self::new(engine, shared, Link::WebSocket(websocket), None);
+        connection.core.compression = compression;
+        connection
+    }
+
+    fn new(
+        engine: &Arc<Engine>,
+        shared: Arc<ConnectionShared>,
+        link: Link,
+        commands: Option<mpsc::Receiver<Command>>,
+    ) -> Self {
+        let transport = metrics_transport(shared.transport());
+        engine.metrics.connections.of(transport).inc();
+        engine.metrics.connections_opened.inc(transport);
+        Self {
+            core: Core::new(engine, shared, Instant::now()),
+            link,
+            probe: None,
+            commands,
+            timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
+            armed: None,
+            mail: VecDeque::new(),
+            writable: true,
+            close_code: None,
+        }
+    }
+
+    /// Requests of a polling session.
+    fn poll_commands(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+        let Some(commands) = &mut self.commands else {
+            return false;
+        };
+        let Poll::Ready(Some(command)) = commands.poll_recv(cx) else {
+            return false;
+        };
+        match command {
+            Command::Poll(answer) => self.handle_poll(answer, now),
+            Command::Post { body, done } => self.handle_post(&body, done, now, cx),
+            Command::Broken => self.core.session.handle_polling_error(),
+            Command::Upgrade(websocket) => self.handle_upgrade(*websocket, now),
+        }
+        true
+    }
+
+    fn handle_poll(&mut self, answer: oneshot::Sender<PollAnswer>, now: Instant) {
+        let Link::Polling(polling) = &mut self.link else {
+            return;
+        };
+        // A poll that its client has given up does not count.
+        if self.core.session.handle_poll(now) {
+            polling.hold(answer);
+        } else {
+            let _ = answer.send(PollAnswer::Overlap);
+        }
+    }
+
+    fn handle_post(&mut self, body: &Bytes, done: oneshot::Sender<()>, now: Instant, cx: &mut Context<'_>) {
+        self.core.engine.metrics.bytes_received.of(crate::config::Transport::Polling).inc_by(body.len() as u64);
+        // As the reference decodes: what is no UTF-8 is replaced.
+        let payload = String::from_utf8_lossy(body);
+        for record in records(&payload) {
+            if self.core.session.is_closed() {
+                break;
+            }
+            self.core.handle_text(record, now, cx);
+        }
+        let _ = done.send(());
+    }
+
+    fn handle_upgrade(&mut self, websocket: WebSocket, now: Instant) {
+        if self.core.session.handle_probe_opened(now) {
+            self.probe = Some(Box::new(Probe { websocket, wire: WireQueue::default() }));
+        } else {
+            self.core.engine.metrics.upgrades.inc(UpgradeResult::Refused);
+            close(websocket, WireQueue::default(), None);
+        }
+    }
+
+    /// A read of the transport.
+    fn poll_transport(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+        match &mut self.link {
+            Link::Polling(polling) => {
+                let aborted = polling.poll_aborted(cx).is_ready();
+                if aborted {
+                    *polling = Polling::default();
+                    self.core.session.handle_polling_error();
+                }
+                aborted
+            }
+            Link::WebSocket(websocket) => {
+                let unread = if self.writable { 0 } else { self.core.shared.mailbox.depth().1 };
+                let paused =
+                    self.core.is_crowded() || self.core.wire.bytes() + unread > UNREAD_HIGH_WATER;
+                if paused || self.core.session.is_closed() {
+                    return false;
+                }
+                match read(websocket, &mut self.core, None, now, cx) {
+                    Poll::Pending => false,
+                    Poll::Ready(Read::Open) => true,
+                    Poll::Ready(Read::Ended(code)) => {
+                        self.close_code = code;
+                        self.core.session.handle_websocket_end(code.is_some());
+                        true
+                    }
+                }
+            }
+            Link::Gone => false,
+        }
+    }
+
+    /// A read and a write of the WebSocket that wants to take over.
+    fn poll_probe(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+        let Some(probe) = &mut self.probe else {
+            return false;
+        };
+        let Probe { websocket, wire } = &mut **probe;
+        let read = read(websocket, &mut self.core, Some(wire), now, cx);
+        let progress = read.is_ready();
+        if let Poll::Ready(Read::Ended(code)) = read {
+            if self.core.session.transport() == Transport::WebSocket {
+                // It completed its upgrade before it ended.
+                self.close_code = code;
+                self.carry_out(now, cx);
+                self.core.session.handle_websocket_end(code.is_some());
+            } else {
+                self.core.session.handle_probe_lost();
+                self.core.engine.metrics.upgrades.inc(UpgradeResult::Abandoned);
+                self.drop_probe(code);
+            }
+        }
+        progress
+    }
+
+    fn flush_probe(&mut self, cx: &mut Context<'_>) {
+        if let Some(probe) = &mut self.probe {
+            let Probe { websocket, wire } = &mut **probe;
+            if websocket.poll_flush(cx, wire, &self.core.engine.metrics).is_err() {
+                self.core.session.handle_probe_lost();
+                self.probe = None;
+            }
+        }
+    }
+
+    fn drop_probe(&mut self, code: Option<CloseCode>) {
+        if let Some(probe) = self.probe.take() {
+            close(probe.websocket, probe.wire, code);
+        }
+    }
+
+    /// What others have put into the mailbox.
+    fn poll_mail(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+        let can_write = match &self.link {
+            Link::Polling(polling) => polling.is_pending(),
+            Link::WebSocket(_) => self.core.wire.bytes() < WIRE_HIGH_WATER,
+            Link::Gone => false,
+        };
+        let mailbox = Arc::clone(&self.core.shared.mailbox);
+        if can_write != self.writable {
+            self.writable = can_write;
+            mailbox.set_writable(can_write);
+        }
+        if self.core.holds_mail() {
+            mailbox.register(cx);
+            return false;
+        }
+        if !can_write && mailbox.poll_overflow(cx).is_pending() {
+            return false;
+        }
+        if mailbox.poll_take(cx, &mut self.mail).is_pending() {
+            return false;
+        }
+        let mut mail = std::mem::take(&mut self.mail);
+        self.core.handle_mail(&mut mail, now, cx);
+        true
+    }
+
+    /// What the session says has to be done. True if there was something.
+    fn carry_out(&mut self, _now: Instant, cx: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        while let Some(output) = self.core.session.next_output() {
+            progress = true;
+            match output {
+                Output::Ping => self.core.signal(Signal::Ping),
+                Output::ReleasePoll => {
+                    if self.core.wire.is_empty() {
+                        self.core.signal(Signal::Noop);
+                    }
+                }
+                Output::ProbePong => {
+                    if let Some(probe) = &mut self.probe {
+                        probe.wire.push(Wire::Signal(Signal::ProbePong));
+                    }
+                }
+                Output::CloseProbe => {
+                    self.core.engine.metrics.upgrades.inc(UpgradeResult::Refused);
+                    self.drop_probe(None);
+                }
+                Output::Upgraded => self.upgrade(),
+                Output::Closed(reason) => self.finish(reason, cx),
+            }
+        }
+        progress
+    }
+
+    fn upgrade(&mut self) {
+        let Some(probe) = self.probe.take() else { return };
+        if let Link::Polling(polling) = &mut self.link {
+            polling.answer_signal(Signal::Noop);
+        }
+        self.core.compression = probe.websocket.compression;
+        self.link = Link::WebSocket(probe.websocket);
+        self.commands = None;
+        self.core.shared.set_transport(Transport::WebSocket);
+        let metrics = &self.core.engine.metrics;
+        metrics.upgrades.inc(UpgradeResult::Success);
+        metrics.connections.of(crate::config::Transport::Polling).dec();
+        metrics.connections.of(crate::config::Transport::Websocket).inc();
+    }
+
+    /// Ends the transport: what waits goes out first, unless the client is too slow for it.
+    fn finish(&mut self, reason: CloseReason, cx: &mut Context<'_>) {
+        self.core.shared.mailbox.end();
+        self.core.finish(reason, cx);
+        self.drop_probe(None);
+        match std::mem::replace(&mut self.link, Link::Gone) {
+            Link::Polling(mut polling) => {
+                let closed_by_client = reason == CloseReason::TransportClose;
+                self.core.signal(if closed_by_client { Signal::Noop } else { Signal::Close });
+                polling.answer(&mut self.core.wire, &self.core.engine.metrics.packets_sent);
+            }
+            Link::WebSocket(websocket) if !self.core.is_slow() => {
+                close(websocket, std::mem::take(&mut self.core.wire), self.close_code);
+            }
+            Link::WebSocket(_) | Link::Gone => {}
+        }
+    }
+
+    /// Writes what waits. True if the transport ended over it.
+    fn flush(&mut self, cx: &mut Context<'_>) -> bool {
+        let metrics = &self.core.engine.metrics;
+        match &mut self.link {
+            Link::Polling(polling) => {
+                if !polling.is_pending() || self.core.wire.is_empty() {
+                    return false;
+                }
+                self.core.session.poll_answered();
+                match polling.answer(&mut self.core.wire, &metrics.packets_sent) {
+                    Some(len) => {
+                        metrics.bytes_sent.of(crate::config::Transport::Polling).inc_by(len as u64);
+                        false
+                    }
+                    None => {
+                        self.core.session.handle_polling_error();
+                        true
+                    }
+                }
+            }
+            Link::WebSocket(websocket) => match websocket.poll_flush(cx, &mut self.core.wire, metrics) {
+                Ok(Flush::Empty) => false,
+                Ok(Flush::Blocked) => {
+                    if self.writable {
+                        self.writable = false;
+                        self.core.shared.mailbox.set_writable(false);
+                    }
+                    false
+                }
+                Err(_) => {
+                    self.core.session.handle_websocket_end(false);
+                    true
+                }
+            },
+            Link::Gone => false,
+        }
+    }
+
+    /// Lets the timer run to the next deadline. True if it was reached.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(deadline) = self.core.deadline() else {
+            return false;
+        };
+        // A timer that is early is set again when it fires: most deadlines only move away.
+        if self.armed.is_none_or(|armed| deadline < armed) {
+            self.timer.as_mut().reset(deadline.into());
+            self.armed = Some(deadline);
+        }
+        if self.timer.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        self.armed = None;
+        let now = Instant::now();
+        if deadline <= now {
+            self.core.handle_timeout(now, cx);
+        }
+        true
+    }
+}
+
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        for _ in 0..TURNS {
+            let now = Instant::now();
+            let mut progress = this.poll_commands(now, cx);
+            progress |= this.core.poll_waiting(cx);
+            progress |= this.poll_transport(now, cx);
+            progress |= this.poll_probe(now, cx);
+            progress |= this.carry_out(now, cx);
+            progress |= this.poll_mail(now, cx);
+            progress |= this.poll_timer(cx);
+            progress |= this.carry_out(now, cx);
+            progress |= this.flush(cx);
+            this.flush_probe(cx);
+            if matches!(this.link, Link::Gone) {
+                return Poll::Ready(());
+            }
+            if !progress {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Also when the runtime goes down with the connection: nothing outside must believe that it lives.
+        let shared = &self.core.shared;
+        shared.mailbox.end();
+        self.core.engine.sessions.remove(&shared.id);
+        self.core.engine.metrics.connections.of(metrics_transport(shared.transport())).dec();
+    }
+}
+
+enum Read {
+    Open,
+    /// The WebSocket ended, with a code if it broke a rule.
+    Ended(Option<CloseCode>),
+}
+
+/// Reads once and handles what came. `probe_wire` is where answers go while the WebSocket is no transport yet.
+fn read(
+    websocket: &mut WebSocket,
+    core: &mut Core,
+    mut probe_wire: Option<&mut WireQueue>,
+    now: Instant,
+    cx: &mut Context<'_>,
+) -> Poll<Read> {
+    with_scratch(|scratch| {
+        let len = match websocket.poll_read(cx, &mut scratch.buffer) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Read::Ended(None)),
+            Poll::Ready(Ok(len)) => len,
+        };
+        core.engine.metrics.bytes_received.of(crate::config::Transport::Websocket).inc_by(len as u64);
+        let mut rest = &mut scratch.buffer[..len];
+        loop {
+            let message = match websocket.decoder.decode(&mut rest, &mut scratch.inflater) {
+                Ok(Some(message)) => message,
+                Ok(None) => return Poll::Ready(Read::Open),
+                Err(error) => {
+                    tracing::debug!(%error, "a client broke the WebSocket protocol");
+                    core.engine.metrics.violation(error.code());
+                    return Poll::Ready(Read::Ended(Some(error.close_code())));
+                }
+            };
+            // The packet after the one that completes an upgrade belongs to the session's transport.
+            let is_probe = probe_wire.is_some() && core.session.transport() == Transport::Polling;
+            match message {
+                Message::Text(text) if is_probe => {
+                    let _ = core.session.handle_text(Source::Probe, text, now);
+                }
+                Message::Binary(data) if is_probe => {
+                    let _ = core.session.handle_binary(Source::Probe, data, now);
+                }
+                Message::Text(text) => core.handle_text(text, now, cx),
+                Message::Binary(data) => core.handle_binary(data, now, cx),
+                Message::Ping(data) => {
+                    let pong = Wire::Frames(PreparedFrame::pong(data).into_bytes());
+                    probe_wire.as_deref_mut().unwrap_or(&mut core.wire).push(pong);
+                }
+                Message::Pong(_) => {}
+                Message::Close(_) => return Poll::Ready(Read::Ended(None)),
+            }
+            if core.session.is_closed() {
+                return Poll::Ready(Read::Open);
+            }
+        }
+    })
+}
+
+/// Says goodbye on a WebSocket in a task of its own, for two seconds at most.
+fn close(websocket: WebSocket, mut wire: WireQueue, code: Option<CloseCode>) {
+    wire.push(close_frame(code));
+    tokio::spawn(websocket.close(wire));
+}

@@ -1,0 +1,57 @@
+//! HTTP answers of the engine, as the reference words them.
+
+use axum::body::Body;
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use roomcast_protocol::engineio::EngineError;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const HTML: HeaderValue = HeaderValue::from_static("text/html");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=UTF-8");
+
+/// An answer without a body.
+pub(super) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+fn with_body(status: StatusCode, kind: HeaderValue, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// A refusal: JSON for a request, plain words for a WebSocket that was not opened.
+pub(super) fn refusal(error: EngineError, is_upgrade: bool) -> Response<Body> {
+    if is_upgrade {
+        let mut response = with_body(error.status(), HTML, error.to_string());
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        return response;
+    }
+    with_body(error.status(), JSON, error.body())
+}
+
+/// The node takes no more sessions.
+pub(super) fn unavailable() -> Response<Body> {
+    let mut response =
+        with_body(StatusCode::SERVICE_UNAVAILABLE, JSON, r#"{"code":503,"message":"Too many connections"}"#);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    response
+}
+
+/// The answer to a POST.
+pub(super) fn post_ok() -> Response<Body> {
+    no_store(with_body(StatusCode::OK, HTML, "ok"))
+}
+
+/// The answer to a poll.
+pub(super) fn payload(payload: Vec<u8>) -> Response<Body> {
+    no_store(with_body(StatusCode::OK, TEXT, payload))
+}
+
+fn no_store(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

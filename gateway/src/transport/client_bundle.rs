@@ -1,0 +1,97 @@
+//! The browser builds of the official client, served where the reference server serves them (`serveClient`).
+
+use std::io::Read as _;
+
+use axum::body::Body;
+use bytes::Bytes;
+use flate2::read::GzDecoder;
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+
+use super::answer;
+use super::compression::Encoding;
+
+/// The version of the client, which is the entity tag of its files.
+const VERSION_TAG: &str = "\"4.8.4\"";
+
+macro_rules! files {
+    ($($name:literal),*) => {
+        [$(($name, include_bytes!(concat!("../../assets/client/", $name, ".gz")) as &[u8])),*]
+    };
+}
+
+/// Each file by name, compressed with gzip.
+const FILES: [(&str, &[u8]); 8] = files![
+    "socket.io.js",
+    "socket.io.js.map",
+    "socket.io.min.js",
+    "socket.io.min.js.map",
+    "socket.io.esm.min.js",
+    "socket.io.esm.min.js.map",
+    "socket.io.msgpack.min.js",
+    "socket.io.msgpack.min.js.map"
+];
+
+/// Answers a request for one of the files; `None` if it is for something else.
+pub(super) fn answer(name: &str, request: &Request<Body>) -> Option<Response<Body>> {
+    let (_, compressed) = FILES.iter().find(|(file, _)| *file == name)?;
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return None;
+    }
+    if is_known(request) {
+        return Some(answer::empty(StatusCode::NOT_MODIFIED));
+    }
+    let accepts_gzip = Encoding::accepted(request.headers()) == Some(Encoding::Gzip);
+    let body = if accepts_gzip { Bytes::from_static(compressed) } else { decompress(compressed)?.into() };
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    let kind =
+        if name.ends_with(".map") { "application/json; charset=utf-8" } else { "application/javascript; charset=utf-8" };
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=0"));
+    headers.insert(ETAG, HeaderValue::from_static(VERSION_TAG));
+    headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    if accepts_gzip {
+        headers.insert(CONTENT_ENCODING, Encoding::Gzip.header());
+    }
+    Some(response)
+}
+
+fn is_known(request: &Request<Body>) -> bool {
+    request.headers().get(IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).is_some_and(|tag| {
+        tag.split(',').any(|tag| tag.trim().trim_start_matches("W/") == VERSION_TAG)
+    })
+}
+
+fn decompress(compressed: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    GzDecoder::new(compressed).read_to_end(&mut body).ok()?;
+    Some(body)
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_can_be_read() {
+        for (name, compressed) in FILES {
+            let body = decompress(compressed).unwrap();
+            assert!(body.len() > compressed.len(), "{name}");
+        }
+        let script = decompress(FILES[0].1).unwrap();
+        assert!(script.starts_with(b"/*!\n * Socket.IO v4.8.4"));
+    }
+
+    #[test]
+    fn only_the_files_are_served() {
+        let request = Request::new(Body::empty());
+        assert_eq!(answer("socket.io.js", &request).unwrap().status(), StatusCode::OK);
+        assert!(answer("../secret", &request).is_none());
+        assert!(answer("", &request).is_none());
+        let mut known = Request::new(Body::empty());
+        known.headers_mut().insert(IF_NONE_MATCH, HeaderValue::from_static("W/\"4.8.4\""));
+        assert_eq!(answer("socket.io.js", &known).unwrap().status(), StatusCode::NOT_MODIFIED);
+    }
+}

@@ -1,0 +1,77 @@
+//! HTTP long-polling: how requests reach the connection's task, and how its answers are put together.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::WebSocket;
+use crate::connection::{Signal, WireQueue};
+use crate::metrics::{Counters, PacketKind};
+
+/// What a request wants of its session.
+pub(crate) enum Command {
+    /// A GET: answered as soon as there is something to say.
+    Poll(oneshot::Sender<PollAnswer>),
+    /// A POST. The sender is used once the payload was handled.
+    Post { body: Bytes, done: oneshot::Sender<()> },
+    /// A request broke off, overlapped with another one, or had a wrong type: the session ends.
+    Broken,
+    /// A WebSocket wants to become the transport.
+    Upgrade(Box<WebSocket>),
+}
+
+/// The answer to a GET.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum PollAnswer {
+    /// The packets.
+    Payload(Vec<u8>),
+    /// Another poll is pending: HTTP 400.
+    Overlap,
+}
+
+/// The polling transport of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Polling {
+    pending: Option<oneshot::Sender<PollAnswer>>,
+}
+
+impl Polling {
+    pub(crate) fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Keeps a poll until there is something to say.
+    pub(crate) fn hold(&mut self, poll: oneshot::Sender<PollAnswer>) {
+        self.pending = Some(poll);
+    }
+
+    /// Ready when the client has given the pending poll up.
+    pub(crate) fn poll_aborted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.pending {
+            Some(poll) => poll.poll_closed(cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Answers the pending poll with everything that waits. The number of bytes, or `None` if the client is gone.
+    pub(crate) fn answer(&mut self, wire: &mut WireQueue, sent: &Counters<PacketKind>) -> Option<usize> {
+        let poll = self.pending.take()?;
+        let mut payload = Vec::with_capacity(wire.bytes());
+        while let Some(item) = wire.pop() {
+            item.write_records(&mut payload);
+            if let Some(kind) = item.kind() {
+                sent.inc(kind);
+            }
+        }
+        let len = payload.len();
+        poll.send(PollAnswer::Payload(payload)).ok().map(|()| len)
+    }
+
+    /// Answers the pending poll with one packet and nothing else.
+    pub(crate) fn answer_signal(&mut self, signal: Signal) {
+        if let Some(poll) = self.pending.take() {
+            let _ = poll.send(PollAnswer::Payload(signal.record().into()));
+        }
+    }
+}

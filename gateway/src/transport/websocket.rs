@@ -1,0 +1,207 @@
+//! A WebSocket on its raw stream: reads into a borrowed buffer, writes many frames with one call.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf as _, Bytes};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use roomcast_protocol::websocket::{Decoder, Negotiated, Role};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::connection::{Wire, WireQueue};
+use crate::metrics::Metrics;
+
+/// Frames that one write may carry.
+const MAX_SLICES: usize = 64;
+
+/// How long a closed WebSocket may take to be read to its end.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A stream that can be read and written.
+pub(crate) trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}
+
+/// What carries a WebSocket: the TCP stream itself where it can be had, so that nothing of HTTP remains.
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Other(Box<dyn ReadWrite>),
+}
+
+impl Stream {
+    /// Takes the stream out of an upgraded HTTP connection, with the bytes that were read too far.
+    pub(crate) fn from_upgraded(upgraded: Upgraded) -> (Self, Bytes) {
+        match upgraded.downcast::<TokioIo<TcpStream>>() {
+            Ok(parts) => (Self::Tcp(parts.io.into_inner()), parts.read_buf),
+            Err(upgraded) => (Self::Other(Box::new(TokioIo::new(upgraded))), Bytes::new()),
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        let read = match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Self::Other(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+        };
+        read.map_ok(|()| buffer.filled().len())
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Other(stream) => {
+                let written = Pin::new(&mut *stream).poll_write_vectored(cx, slices);
+                // An upgraded stream may buffer.
+                let _ = Pin::new(stream).poll_flush(cx)?;
+                written
+            }
+        }
+    }
+}
+
+/// What a flush did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flush {
+    /// Nothing waits any more.
+    Empty,
+    /// The stream takes nothing now.
+    Blocked,
+}
+
+/// A WebSocket of the server's role.
+pub(crate) struct WebSocket {
+    stream: Stream,
+    pub(crate) decoder: Decoder,
+    pub(crate) compression: Option<Negotiated>,
+    /// Bytes that came together with the handshake.
+    early: Bytes,
+    /// Bytes of the first queued item that are written already.
+    written: usize,
+}
+
+impl WebSocket {
+    pub(crate) fn new(
+        upgraded: Upgraded,
+        max_payload: usize,
+        max_fragments: u32,
+        compression: Option<Negotiated>,
+    ) -> Self {
+        let (stream, early) = Stream::from_upgraded(upgraded);
+        if let Stream::Tcp(stream) = &stream {
+            // Coalescing is done here, by what waits, and not by the kernel, by time.
+            let _ = stream.set_nodelay(true);
+        }
+        let decoder = Decoder::new(Role::Server, max_payload, max_fragments, compression);
+        Self { stream, decoder, compression, early, written: 0 }
+    }
+
+    /// Reads what has come. 0: the client has ended the stream.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.early.is_empty() {
+            return self.stream.poll_read(cx, buffer);
+        }
+        let len = self.early.len().min(buffer.len());
+        self.early.copy_to_slice(&mut buffer[..len]);
+        if self.early.is_empty() {
+            self.early = Bytes::new();
+        }
+        Poll::Ready(Ok(len))
+    }
+
+    /// Writes what waits. Registers the task where the stream is full.
+    pub(crate) fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        wire: &mut WireQueue,
+        metrics: &Metrics,
+    ) -> io::Result<Flush> {
+        let mut oldest = None;
+        let result = loop {
+            if wire.is_empty() {
+                break Ok(Flush::Empty);
+            }
+            match self.poll_write(cx, wire) {
+                Poll::Pending => break Ok(Flush::Blocked),
+                Poll::Ready(Err(error)) => break Err(error),
+                Poll::Ready(Ok(0)) => break Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(written)) => {
+                    metrics.bytes_sent.of(crate::config::Transport::Websocket).inc_by(written as u64);
+                    let item = self.advance(written, wire, metrics);
+                    oldest = oldest.or(item);
+                }
+            }
+        };
+        if let Some(emitted_at) = oldest {
+            metrics.observe_emit_to_write(Instant::now().saturating_duration_since(emitted_at));
+        }
+        result
+    }
+
+    /// Offers the first frames that wait to the stream.
+    fn poll_write(&mut self, cx: &mut Context<'_>, wire: &WireQueue) -> Poll<io::Result<usize>> {
+        let mut slices = arrayvec::ArrayVec::<IoSlice<'_>, MAX_SLICES>::new();
+        for (index, item) in wire.iter().take(MAX_SLICES).enumerate() {
+            let skip = if index == 0 { self.written } else { 0 };
+            slices.push(IoSlice::new(&item.frames()[skip..]));
+        }
+        self.stream.poll_write(cx, &slices)
+    }
+
+    /// Removes what was written; tells when the first of it was emitted.
+    fn advance(&mut self, written: usize, wire: &mut WireQueue, metrics: &Metrics) -> Option<Instant> {
+        let mut oldest = None;
+        self.written += written;
+        loop {
+            let Some(len) = wire.front_len().filter(|len| *len <= self.written) else { break };
+            let Some(item) = wire.pop() else { break };
+            self.written -= len;
+            if let Some(kind) = item.kind() {
+                metrics.packets_sent.inc(kind);
+            }
+            oldest = oldest.or(item.outgoing().map(|outgoing| outgoing.emitted_at));
+        }
+        oldest
+    }
+
+    /// Writes what is left, ends the stream, and waits for the client's end: closing at once would reset the connection
+    /// and could destroy what was just sent.
+    pub(crate) async fn close(mut self, mut wire: WireQueue) {
+        let closing = async {
+            while let Some(item) = wire.pop() {
+                let frames = &item.frames()[std::mem::take(&mut self.written)..];
+                self.write_all(frames).await?;
+            }
+            let mut rest = [0; 512];
+            match &mut self.stream {
+                Stream::Tcp(stream) => {
+                    stream.shutdown().await?;
+                    while stream.read(&mut rest).await? > 0 {}
+                }
+                Stream::Other(stream) => {
+                    stream.shutdown().await?;
+                    while stream.read(&mut rest).await? > 0 {}
+                }
+            }
+            io::Result::Ok(())
+        };
+        // Whatever happens, the stream is dropped now.
+        let _ = tokio::time::timeout(LINGER, closing).await;
+    }
+
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => stream.write_all(bytes).await,
+            Stream::Other(stream) => stream.write_all(bytes).await,
+        }
+    }
+}
+
+/// A close frame with a code, or without one as the reference closes.
+pub(crate) fn close_frame(code: Option<roomcast_protocol::websocket::CloseCode>) -> Wire {
+    let close = roomcast_protocol::websocket::PreparedFrame::close(code.map(|code| (code, "")));
+    Wire::Frames(close.into_bytes())
+}

@@ -1,0 +1,72 @@
+# What the tests need and a machine may lack. Each function returns at once where it is there already.
+
+as_root() { if [[ $(id -u) == 0 ]]; then "$@"; else sudo "$@"; fi; }
+
+# apt_install PACKAGE...: with the package lists fetched once a run.
+apt_install() {
+  command -v apt-get >/dev/null || { echo "install $* by hand: there is no apt-get" >&2; return 1; }
+  if [[ ! -e $scratch/apt-updated ]]; then
+    as_root apt-get update -qq
+    touch "$scratch/apt-updated"
+  fi
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+}
+
+# server PROGRAM PACKAGE: Debian starts what it installs; the tests start their own, so a service that came with this
+# installation is stopped. One that was here before is somebody's, and stays.
+server() {
+  command -v "$1" >/dev/null && return
+  apt_install "$2"
+  if [[ -d /run/systemd/system ]]; then
+    as_root systemctl disable --now "$2" || true
+  else
+    as_root service "$2" stop || true
+  fi
+}
+
+need_brokers() {
+  server redis-server redis-server
+  command -v redis-cli >/dev/null || apt_install redis-tools
+  server nats-server nats-server
+}
+
+need_haproxy() { server haproxy haproxy; }
+
+need_chromium() {
+  [[ -n ${CHROMIUM_BIN:-} ]] || command -v chromium >/dev/null || apt_install chromium
+}
+
+need_cargo() {
+  command -v cargo >/dev/null || { echo "cargo is missing: install Rust, for instance by rustup" >&2; return 1; }
+}
+
+need_cargo_fuzz() {
+  export PATH=$cache/cargo/bin:$PATH
+  command -v c++ >/dev/null || apt_install g++
+  # Unoptimised: it only starts other programs, and this is quicker to build.
+  cargo fuzz --version >/dev/null 2>&1 || cargo install --locked --debug --root "$cache/cargo" cargo-fuzz
+}
+
+# unchanged FILE STAMP: whether the stamp was written for just this content.
+unchanged() { [[ -e $2 && $(<"$2") == $(cksum <"$1") ]]; }
+
+need_node_modules() {
+  command -v node >/dev/null || apt_install nodejs
+  command -v npm >/dev/null || apt_install npm
+  local lock=$tests/node/package-lock.json stamp=$tests/node/node_modules/.roomcast-lock
+  unchanged "$lock" "$stamp" && return
+  (cd "$tests/node" && npm ci --ignore-scripts --no-audit --no-fund)
+  cksum <"$lock" >"$stamp"
+}
+
+need_venv() {
+  command -v python3 >/dev/null || apt_install python3
+  python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
+  local pins=$tests/python/requirements.txt stamp=$cache/venv/.roomcast-pins
+  unchanged "$pins" "$stamp" && return
+  rm -rf "$cache/venv"
+  mkdir -p "$cache"
+  python3 -m venv "$cache/venv"
+  "$cache/venv/bin/pip" install --quiet --require-hashes -r "$pins"
+  cksum <"$pins" >"$stamp"
+}

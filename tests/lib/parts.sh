@@ -1,0 +1,154 @@
+# The parts of tests/run: a line of text and a function each. They run under `set -e` in a shell of their own, from the
+# root of the repository.
+
+# Cheap and telling ones first.
+parts=(
+  "fmt|source is formatted"
+  "clippy|no lint complains"
+  "docs|the API documentation builds without warnings"
+  "unit|unit, golden, property and documentation tests of every crate"
+  "conformance|one adapter suite against memory, Redis and NATS"
+  "node|protocols by hand, official Node clients, HTTP API"
+  "python|python-socketio, threads and asyncio"
+  "browser|official client and the console in Chromium"
+  "cluster|two and three nodes over Redis and NATS, HAProxy, broker outage"
+  "autobahn|RFC 6455 and permessage-deflate by the Autobahn suite"
+  "examples|the library's examples build, and echo runs"
+  "fuzz|a short run of every fuzz target"
+  "load|idle memory and fan-out figures, release build"
+)
+
+part_names() { printf '%s\n' "${parts[@]%%|*}"; }
+part_text() { local line; for line in "${parts[@]}"; do [[ ${line%%|*} == "$1" ]] && echo "${line#*|}"; done; return 0; }
+is_part() { part_names | grep -qxF -- "$1"; }
+list_parts() { local line; for line in "${parts[@]}"; do printf '%-12s %s\n' "${line%%|*}" "${line#*|}"; done; }
+
+# Features that the default build of a crate leaves out and that are code of ours all the same.
+adapter_features=roomcast-adapter/conformance,roomcast-adapter/redis,roomcast-adapter/nats
+
+part_fmt() {
+  need_cargo
+  cargo fmt --all --check
+}
+
+part_clippy() {
+  need_cargo
+  cargo clippy --workspace --all-targets --features "$adapter_features" -- -D warnings
+}
+
+part_docs() {
+  need_cargo
+  RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --features "$adapter_features"
+}
+
+part_unit() {
+  need_cargo
+  if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --workspace --no-fail-fast
+  else
+    cargo test --workspace --all-targets --no-fail-fast
+  fi
+  cargo test --workspace --doc --no-fail-fast
+}
+
+part_conformance() {
+  need_cargo
+  need_brokers
+  cargo test -p roomcast-adapter --features conformance,redis,nats --no-fail-fast
+}
+
+part_node() {
+  need_node_modules
+  build_servers
+  node_tests "$tests/node/protocol" "$tests/node/clients" "$tests/node/api"
+  # Once more with compression: the official client offers it and the test server takes it.
+  PERMESSAGE_DEFLATE=1 node_tests "$tests/node/clients/socketio-client.test.js"
+}
+
+part_python() {
+  need_venv
+  # The reference server is Node's.
+  [[ ${REFERENCE:-} != 1 ]] || need_node_modules
+  build_servers
+  cd "$tests/python"
+  timeout -k 30 600 "$cache/venv/bin/python" -m unittest -v
+}
+
+part_browser() {
+  need_node_modules
+  need_chromium
+  build_servers
+  node_tests "$tests/browser"
+}
+
+part_cluster() {
+  need_node_modules
+  need_venv
+  need_brokers
+  need_haproxy
+  need_chromium
+  build_servers
+  node_tests "$tests/node/cluster"
+}
+
+part_autobahn() {
+  need_cargo
+  "$tests/autobahn/run"
+}
+
+part_examples() {
+  need_cargo
+  need_node_modules
+  cargo build -p roomcast --examples
+  ROOMCAST_EXAMPLE_ECHO=$target/debug/examples/echo node_tests "$tests/node/examples"
+}
+
+part_fuzz() {
+  need_cargo
+  need_cargo_fuzz
+  cd "$root/protocol"
+  # The sanitizers are a nightly flag; this lets the stable compiler take it.
+  export RUSTC_BOOTSTRAP=1
+  local name corpus names
+  names=$(cargo fuzz list)
+  [[ -n $names ]] || { echo "no fuzz targets in protocol/fuzz" >&2; return 1; }
+  cargo fuzz build
+  for name in $names; do
+    # What is found stays out of the repository; seeds that are kept there are read too.
+    corpus=$cache/fuzz/$name
+    mkdir -p "$corpus"
+    local seeds=()
+    [[ ! -d fuzz/seeds/$name ]] || seeds=("fuzz/seeds/$name")
+    echo "-- $name for ${FUZZ_SECONDS:-60} s"
+    cargo fuzz run "$name" "$corpus" "${seeds[@]}" -- "-max_total_time=${FUZZ_SECONDS:-60}" -print_final_stats=1
+  done
+}
+
+part_load() {
+  need_cargo
+  # Each connection is a descriptor, on both sides.
+  ulimit -n "$(ulimit -Hn)"
+  cargo build --release -p roomcast-tests --bin load
+  timeout -k 30 300 "$target/release/load" idle
+  timeout -k 30 300 "$target/release/load" fanout
+}
+
+# Builds the two servers under test, in the dev profile, and tells the tests where they are.
+build_servers() {
+  [[ ${REFERENCE:-} != 1 ]] || return 0
+  if [[ -z ${ROOMCAST_BIN:-} || -z ${ROOMCAST_TESTSERVER_BIN:-} ]]; then
+    need_cargo
+    cargo build -p roomcast --bin roomcast -p roomcast-tests --bin testserver
+  fi
+  export ROOMCAST_BIN=${ROOMCAST_BIN:-$target/debug/roomcast}
+  export ROOMCAST_TESTSERVER_BIN=${ROOMCAST_TESTSERVER_BIN:-$target/debug/testserver}
+}
+
+# Node's own runner over the test files below the given paths.
+node_tests() {
+  local files
+  mapfile -t files < <(find "$@" -name '*.test.js' -not -path '*/node_modules/*' | sort)
+  ((${#files[@]})) || { echo "no test files in $*" >&2; return 1; }
+  # The time limit only ends what hangs.
+  timeout -k 30 900 node --test --test-reporter=spec "${files[@]}"
+}

@@ -1,0 +1,91 @@
+// Redis, NATS and HAProxy for tests: each on a free loopback port, in a directory of its own, ended by pid.
+
+import { writeFileSync } from "node:fs";
+import path from "node:path";
+import { Child, freePort, portOpen, program, temporaryDirectory } from "./processes.js";
+
+const given = { redis: "ROOMCAST_TEST_REDIS_URL", nats: "ROOMCAST_TEST_NATS_URL" };
+
+/** A broker of the kind: the one that the environment names, else an own process. */
+export async function startBroker(kind) {
+  const url = process.env[given[kind]];
+  if (url) return { kind, url, stop: async () => {} };
+  return startOwnBroker(kind);
+}
+
+/** A broker that the test may kill and start again on the same port. */
+export async function startOwnBroker(kind) {
+  const port = await freePort();
+  let child = await launch[kind](port);
+  return {
+    kind,
+    port,
+    url: `${kind}://127.0.0.1:${port}`,
+    kill: () => child.stop("SIGKILL"),
+    restart: async () => (child = await launch[kind](port)),
+    stop: () => child.stop(),
+  };
+}
+
+const launch = {
+  async redis(port) {
+    const directory = temporaryDirectory();
+    const args = ["--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", directory];
+    const child = new Child(await program("redis-server"), args.map(String));
+    return child.ready(() => portOpen(port));
+  },
+  async nats(port) {
+    const child = new Child(await program("nats-server"), ["-a", "127.0.0.1", "-p", String(port)]);
+    return child.ready(() => portOpen(port));
+  },
+};
+
+/** HAProxy in front of `nodes`, each client kept on its node by a cookie. */
+export async function startHaproxy(nodes) {
+  const port = await freePort();
+  const configuration = path.join(temporaryDirectory(), "haproxy.cfg");
+  const servers = nodes.map(
+    (node, index) => `  server node${index} 127.0.0.1:${node.port} cookie node${index} check inter 200ms rise 1 fall 2`,
+  );
+  writeFileSync(
+    configuration,
+    `global
+  maxconn 2000
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  timeout tunnel 1h
+frontend public
+  bind 127.0.0.1:${port}
+  default_backend roomcast
+backend roomcast
+  balance roundrobin
+  cookie io_node insert indirect nocache httponly
+${servers.join("\n")}
+`,
+  );
+  const child = new Child(await program("haproxy"), ["-db", "-f", configuration]);
+  await child.ready(async () => {
+    // A server is up only after its first check: all of them have to have answered before stickiness means anything.
+    const seen = new Set();
+    for (let i = 0; i < nodes.length * 3; i++) {
+      const response = await fetch(`http://127.0.0.1:${port}/socket.io/?EIO=4&transport=polling`);
+      await response.arrayBuffer();
+      if (response.ok) seen.add(cookieOf(response, "io_node"));
+    }
+    return seen.size === nodes.length;
+  });
+  return { port, url: `http://127.0.0.1:${port}`, stop: () => child.stop() };
+}
+
+/** The value of a cookie that a response sets. */
+export function cookieOf(response, name) {
+  for (const line of response.headers.getSetCookie()) {
+    const [pair] = line.split(";");
+    const [key, value] = pair.split("=");
+    if (key.trim() === name) return value;
+  }
+  return undefined;
+}

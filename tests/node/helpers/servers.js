@@ -1,0 +1,53 @@
+// The programs under test. `REFERENCE=1` puts the Node reference in their place, to judge the tests themselves.
+
+import { fileURLToPath } from "node:url";
+import { Child, freePort } from "./processes.js";
+
+export const REFERENCE = process.env.REFERENCE === "1";
+
+const referenceServer = fileURLToPath(new URL("../reference-server.js", import.meta.url));
+
+function command(variable, referenceMode) {
+  if (REFERENCE) return [process.execPath, [referenceServer, referenceMode]];
+  const binary = process.env[variable];
+  if (!binary) throw new Error(`${variable} is not set: run through tests/run, or with REFERENCE=1`);
+  return [binary, []];
+}
+
+async function answers(url, status = 200) {
+  const response = await fetch(url);
+  await response.arrayBuffer();
+  return response.status === status;
+}
+
+/** The server that embeds the library; its contract is in tests/README.md. */
+export async function startTestServer(env = {}) {
+  const port = await freePort();
+  const [binary, args] = command("ROOMCAST_TESTSERVER_BIN", "testserver");
+  const child = new Child(binary, args, { env: { PORT: String(port), ...env }, name: "testserver" });
+  await child.ready(async () => (await fetch(`http://127.0.0.1:${port}/`)).status > 0);
+  return { port, url: `http://127.0.0.1:${port}`, child, stop: () => child.stop() };
+}
+
+/** One node of the gateway, ready to serve. `adapter` is `{kind, url}`; further settings go through `env`. */
+export async function startGateway({ adapter = { kind: "memory" }, env = {}, port, apiPort } = {}) {
+  port ??= await freePort();
+  apiPort ??= await freePort();
+  const [binary, args] = command("ROOMCAST_BIN", "gateway");
+  const settings = {
+    ROOMCAST__PUBLIC__LISTEN: `127.0.0.1:${port}`,
+    ROOMCAST__API__LISTEN: `127.0.0.1:${apiPort}`,
+    ROOMCAST__ADAPTER__KIND: adapter.kind,
+    ...(adapter.url ? { ROOMCAST__ADAPTER__URL: adapter.url } : {}),
+    ...env,
+  };
+  const child = new Child(binary, args, { env: settings, name: "roomcast" });
+  const api = `http://127.0.0.1:${apiPort}`;
+  await child.ready(() => answers(`${api}/readyz`));
+  return { port, apiPort, url: `http://127.0.0.1:${port}`, api, child, stop: () => child.stop() };
+}
+
+/** Several nodes on one broker, started side by side. */
+export function startNodes(count, options) {
+  return Promise.all(Array.from({ length: count }, () => startGateway(options)));
+}

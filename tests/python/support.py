@@ -1,0 +1,100 @@
+"""Servers for the Python tests: started on a free port, waited for by condition, ended by process id."""
+
+import os
+import pathlib
+import random
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+REFERENCE = os.environ.get("REFERENCE") == "1"
+DEADLINE = float(os.environ.get("TEST_DEADLINE_MS", "20000")) / 1000
+REFERENCE_SERVER = pathlib.Path(__file__).resolve().parent.parent / "node" / "reference-server.js"
+
+
+def until(condition, what, deadline=DEADLINE):
+    """Calls `condition` until it returns something true, and returns that."""
+    end = time.monotonic() + deadline
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"no {what} within {deadline} s")
+        time.sleep(0.02)
+
+
+def free_port():
+    """Below the ephemeral range, so that no outgoing connection takes it before the server binds it."""
+    while True:
+        port = random.randrange(10_240, 31_240)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+
+
+def status_of(url):
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return response.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return None
+
+
+class Server:
+    """A server process; use it as a context manager."""
+
+    def __init__(self, variable, mode, env, ready_url, ready_statuses):
+        if REFERENCE:
+            command = ["node", str(REFERENCE_SERVER), mode]
+        elif variable in os.environ:
+            command = [os.environ[variable]]
+        else:
+            raise RuntimeError(f"{variable} is not set: run through tests/run, or with REFERENCE=1")
+        self.process = subprocess.Popen(command, env={**os.environ, **env})
+        try:
+            until(lambda: self._alive() and status_of(ready_url) in ready_statuses, "readiness of the server")
+        except BaseException:
+            self.stop()
+            raise
+
+    def _alive(self):
+        if self.process.poll() is not None:
+            raise AssertionError(f"the server ended with {self.process.returncode} before it was ready")
+        return True
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def start_test_server(**env):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    server = Server("ROOMCAST_TESTSERVER_BIN", "testserver", {"PORT": str(port), **env}, f"{url}/", (404, 200))
+    server.url = url
+    return server
+
+
+def start_gateway(**env):
+    port, api_port = free_port(), free_port()
+    settings = {
+        "ROOMCAST__PUBLIC__LISTEN": f"127.0.0.1:{port}",
+        "ROOMCAST__API__LISTEN": f"127.0.0.1:{api_port}",
+        **env,
+    }
+    api = f"http://127.0.0.1:{api_port}"
+    server = Server("ROOMCAST_BIN", "gateway", settings, f"{api}/readyz", (200,))
+    server.url, server.api = f"http://127.0.0.1:{port}", api
+    return server
