@@ -15,10 +15,8 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
     let path = request.uri().path();
     if path.starts_with("/v1/") || path == "/console/stats" {
         let keys = &api.settings.keys;
-        if keys.is_empty() && !allows_page(request.headers()) {
-            let detail =
-                "a page of another site may not use the API; set api.keys to serve the API behind a proxy";
-            return Problem::new(Code::Forbidden, detail).into_response();
+        if keys.is_empty() && !allows_page(request.headers(), true) {
+            return other_site().into_response();
         }
         if !keys.is_empty() && !is_known(bearer(request.headers()), keys) {
             let detail = "this needs the header \"Authorization: Bearer <api key>\"";
@@ -32,15 +30,31 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
 ///
 /// A listener on loopback without keys is open to every program of the machine, and with them to every page that its
 /// browser shows: such a page may send requests, and may have its own name resolve to 127.0.0.1 (DNS rebinding). So a
-/// request that names an origin has to name ours, by address or as localhost.
-pub fn allows_page(headers: &HeaderMap) -> bool {
+/// request that names an origin has to name ours, and without keys by address or as localhost.
+pub fn allows_page(headers: &HeaderMap, keyless: bool) -> bool {
     let text = |name| headers.get(name).map(HeaderValue::to_str);
     let origin = match text(header::ORIGIN) {
         None => return true,
         Some(origin) => origin.ok(),
     };
     let host = text(header::HOST).and_then(Result::ok);
-    origin.is_some_and(|origin| is_same_origin(origin, host)) && host.is_some_and(is_local_name)
+    let is_ours = origin.is_some_and(|origin| is_same_origin(origin, host));
+    is_ours && (!keyless || host.is_some_and(is_local_name))
+}
+
+/// A layer for what else is mounted on the api listener, such as the sockets of the console: pages of other sites get
+/// 403. Its state is whether there are no keys.
+pub async fn own_page_only(State(keyless): State<bool>, request: Request, next: Next) -> Response {
+    if allows_page(request.headers(), keyless) {
+        next.run(request).await
+    } else {
+        other_site().into_response()
+    }
+}
+
+fn other_site() -> Problem {
+    let detail = "a page of another site may not use the API; set api.keys to serve the API behind a proxy";
+    Problem::new(Code::Forbidden, detail)
 }
 
 fn is_local_name(host: &str) -> bool {
@@ -103,7 +117,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, host.parse().unwrap());
             origin.map(|origin| headers.insert(header::ORIGIN, origin.parse().unwrap()));
-            allows_page(&headers)
+            allows_page(&headers, true)
         };
         assert!(allows(None, "anything"));
         assert!(allows(Some("http://127.0.0.1:3001"), "127.0.0.1:3001"));
@@ -112,6 +126,11 @@ mod tests {
         assert!(!allows(Some("https://evil.example"), "127.0.0.1:3001"));
         assert!(!allows(Some("null"), "127.0.0.1:3001"));
         assert!(!allows(Some("http://evil.example:3001"), "evil.example:3001"), "DNS rebinding");
+
+        let mut proxied = HeaderMap::new();
+        proxied.insert(header::HOST, "ops.example".parse().unwrap());
+        proxied.insert(header::ORIGIN, "https://ops.example".parse().unwrap());
+        assert!(allows_page(&proxied, false) && !allows_page(&proxied, true));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::admin;
 use crate::config::{Config, Secret};
 use crate::metrics::Metrics;
 
-pub use guard::allows_page;
+pub use guard::{allows_page, own_page_only};
 pub use problem::{Code, Problem};
 
 /// The node, as the API sees it.
@@ -113,7 +113,8 @@ impl Api {
     }
 }
 
-/// The routes of the api listener. Whatever else is mounted there has to be asked of [`allows_page`] itself.
+/// The routes of the api listener. Whatever else is mounted there needs the layer
+/// [`own_page_only`].
 pub fn router(node: Arc<dyn Node>, settings: Settings) -> Router {
     let api = Api { node, settings: Arc::new(settings), started: Instant::now() };
     Router::new()
