@@ -130,10 +130,8 @@ impl Bus for MemoryBus {
     }
 
     fn unsubscribe(&self, subjects: Vec<Subject>) -> BoxFuture<'_, Result<(), BusError>> {
-        async move {
-            self.if_up(|client| client.subjects.retain(|subject| !subjects.contains(subject)))
-        }
-        .boxed()
+        async move { self.if_up(|client| client.subjects.retain(|subject| !subjects.contains(subject))) }
+            .boxed()
     }
 
     fn max_payload(&self) -> usize {

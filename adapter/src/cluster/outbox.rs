@@ -170,3 +170,72 @@ impl Outbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn outbox(items: usize, bytes: usize) -> Outbox {
+        let outbox = Outbox::new(items, bytes, Arc::default());
+        outbox.set_up(true);
+        outbox
+    }
+
+    fn push(outbox: &Outbox, subjects: &[&str], len: usize) -> Result<(), AdapterError> {
+        let subjects = subjects.iter().map(|subject| Subject::from(*subject)).collect();
+        outbox.push(subjects, vec![0; len].into(), None)
+    }
+
+    #[test]
+    fn bounded_in_items_and_in_bytes_until_the_broker_took_them() {
+        for outbox in [outbox(3, 1_000), outbox(1_000, 3)] {
+            assert_eq!(push(&outbox, &["a", "b"], 1), Ok(()));
+            assert_eq!(push(&outbox, &["a", "b"], 1), Err(AdapterError::BrokerUnavailable));
+            assert_eq!(push(&outbox, &["a"], 1), Ok(()));
+            let batch = outbox.take();
+            assert_eq!(push(&outbox, &["a"], 1), Err(AdapterError::BrokerUnavailable));
+            outbox.settle(batch, true);
+            assert_eq!(push(&outbox, &["a"], 1), Ok(()));
+            assert_eq!(push(&outbox, &[], 1), Ok(()));
+            assert_eq!(outbox.counters.publish_refused.get(), 3);
+            assert_eq!(outbox.counters.published.get(), 3);
+        }
+    }
+
+    #[test]
+    fn one_message_fits_however_large() {
+        assert_eq!(push(&outbox(1, 1), &["a", "b"], 1_000), Ok(()));
+    }
+
+    #[test]
+    fn what_comes_while_the_broker_is_away_is_refused() {
+        let outbox = outbox(10, 10);
+        outbox.set_up(false);
+        assert_eq!(push(&outbox, &["a"], 1), Err(AdapterError::BrokerUnavailable));
+    }
+
+    #[test]
+    fn batches_are_bounded_and_keep_a_message_whole() {
+        let outbox = outbox(1_000_000, usize::MAX);
+        for _ in 0..BATCH_ITEMS / 2 + 1 {
+            push(&outbox, &["a", "b"], 1).unwrap();
+        }
+        push(&outbox, &["a"], 2 * BATCH_BYTES).unwrap();
+        let sizes: Vec<_> =
+            std::iter::repeat_with(|| outbox.take().len()).take_while(|len| *len > 0).collect();
+        assert_eq!(sizes, [BATCH_ITEMS / 2, 1, 1]);
+    }
+
+    #[test]
+    fn a_confirmation_says_what_the_broker_said() {
+        let outbox = outbox(10, 10);
+        for (ok, expected) in [(true, Ok(())), (false, Err(AdapterError::BrokerUnavailable))] {
+            let (confirm, confirmed) = oneshot::channel();
+            outbox.push(vec!["a".into()], Bytes::new(), Some(confirm)).unwrap();
+            outbox.settle(outbox.take(), ok);
+            assert_eq!(confirmed.now_or_never(), Some(Ok(expected)));
+        }
+    }
+}

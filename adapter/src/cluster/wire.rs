@@ -351,3 +351,7 @@ impl Reader {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;
