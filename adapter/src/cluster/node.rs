@@ -3,8 +3,8 @@
 //! Owns the identity, the members, the subscriptions, the requests and the way to the broker. What a message does is in
 //! `receive`, what runs by itself is in `tasks`.
 //!
-//! Locks here are leaves: none is held while another of them, or one of a namespace, is taken. The lock of `interest` is
-//! taken under the lock of a room shard.
+//! Locks here are leaves: none is held while another one is taken, except the state of a relay under the list of relays.
+//! The lock of `interests` is taken under the lock of a room shard.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -283,6 +283,7 @@ impl Node {
                     self.requests.node_lost(tag);
                     let collectors: Vec<_> = self.collectors.lock().values().cloned().collect();
                     collectors.iter().for_each(|collector| collector.node_lost(tag));
+                    self.end_relays(|relay| relay.origin() == tag);
                 }
             }
         }

@@ -56,6 +56,11 @@ impl Relay {
         self.state.lock().ack = ack;
     }
 
+    /// The node that asked.
+    pub(crate) fn origin(&self) -> NodeTag {
+        self.origin
+    }
+
     /// True when nothing more can come.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         let state = self.state.lock();

@@ -8,6 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, sleep, timeout};
 
 use super::message::Message;
 use super::node::Node;
+use super::relay::Relay;
 use super::{BusError, Publication, Subject, subject, wire};
 
 /// The pause after a subscription that failed.
@@ -61,7 +62,8 @@ impl Node {
         }
         let changes = self.membership.lock().expire(Instant::now().into_std());
         self.apply(changes);
-        self.end_relays();
+        let now = Instant::now();
+        self.end_relays(|relay| relay.is_over(now));
     }
 
     async fn answer_greeters(&self) {
@@ -90,12 +92,11 @@ impl Node {
         relays.iter().for_each(|relay| relay.flush());
     }
 
-    /// Forgets the relays whose sockets have answered or whose time is over.
-    fn end_relays(&self) {
-        let now = Instant::now();
+    /// Forgets the relays for which `over` says so: nobody waits for what their sockets answer.
+    pub(crate) fn end_relays(&self, over: impl Fn(&Relay) -> bool) {
         let mut ended = Vec::new();
         self.relays.lock().retain(|relay| {
-            let over = relay.is_over(now);
+            let over = over(relay);
             if over {
                 ended.push(Arc::clone(relay));
             }
