@@ -12,7 +12,7 @@ use roomcast_adapter::conformance::TestCluster;
 use roomcast_adapter::{AdapterFactory, LocalFactory, conformance_suite};
 
 async fn memory() -> TestCluster {
-    let node = LocalFactory::with_random_tag().unwrap();
+    let node = LocalFactory::with_random_tag().expect("randomness");
     TestCluster::new(vec![node], ()).await
 }
 
@@ -21,7 +21,7 @@ async fn in_process() -> TestCluster {
     let config = ClusterConfig { discovery: Duration::from_millis(20), ..ClusterConfig::default() };
     let mut nodes: Vec<Arc<dyn AdapterFactory>> = Vec::new();
     for _ in 0..3 {
-        nodes.push(ClusterFactory::start(hub.bus(), config.clone()).await.unwrap());
+        nodes.push(ClusterFactory::start(hub.bus(), config.clone()).await.expect("a broker in memory"));
     }
     TestCluster::new(nodes, hub).await
 }

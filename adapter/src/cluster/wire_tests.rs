@@ -69,7 +69,7 @@ fn golden_bytes() {
     assert_eq!(encode(from(), &messages[3]), [&header(3), broadcast.as_slice()].concat());
     let ask = b"\x07\0\0\0\0\0\0\0\x01\0\0\0/\x06\
         \x01\x02\0\0\0\x01\0\0\0a\0\0\0\0\x01\0\0\0\x02\0\0\0\xc3\xa9\
-        \x01\0\0\0e\x05\0\0\01,[2]\0\0\0\0\xdc\x05\0\0\0\0\0\0";
+        \x01\0\0\0e\x05\0\0\x001,[2]\0\0\0\0\xdc\x05\0\0\0\0\0\0";
     assert_eq!(encode(from(), &messages[11]), [&header(5), ask.as_slice()].concat());
     let settled = b"\xff\xff\xff\xff\xff\xff\xff\xff\x01\x05\x02\0\0\0aaaaaaaaaaaaaaaaaaaa\x01\
         \x21\0\0\0\"x\",{\"_placeholder\":true,\"num\":0}\x01\0\0\0\x02\0\0\0\0\xff\

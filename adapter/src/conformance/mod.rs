@@ -3,6 +3,7 @@
 //! Owns what an adapter promises, as tests that know no adapter. [`conformance_suite!`](crate::conformance_suite) makes
 //! them for one adapter, over any number of nodes. Nothing sleeps to wait for something: what must not arrive is told
 //! from a fence that is emitted after it.
+#![allow(clippy::unwrap_used, reason = "a test that fails by `unwrap` says where")]
 
 pub mod acks;
 pub mod broadcast;
