@@ -42,6 +42,7 @@ macro_rules! conformance_suite {
             }
             order: {
                 emits_of_a_node_to_a_room_arrive_in_order,
+                emits_of_a_node_to_several_rooms_and_all_arrive_in_order,
                 what_is_emitted_after_a_confirmed_join_arrives,
                 what_is_emitted_after_sockets_join_arrives,
             }

@@ -8,8 +8,9 @@ use super::cluster::{TestCluster, args_of, event};
 use super::socket::TestSocket;
 use crate::selector::{Room, Selector};
 
-/// Thousands of emits of two nodes at the same time arrive on every node, each node's in its order.
-pub async fn emits_of_a_node_to_a_room_arrive_in_order(cluster: &TestCluster) {
+/// Thousands of emits of two nodes at the same time, number by number to the selectors that `to` gives, arrive on every
+/// node, each node's in its order.
+async fn arrive_in_order(cluster: &TestCluster, to: fn(u64) -> Selector) {
     const EMITS: u64 = 3_000;
     let mut sockets = Vec::new();
     for node in 0..3 {
@@ -17,13 +18,11 @@ pub async fn emits_of_a_node_to_a_room_arrive_in_order(cluster: &TestCluster) {
     }
     let emitters: Vec<_> = (0..2_u64)
         .map(|emitter| {
-            let adapter = cluster.adapter(emitter as usize, "/");
+            let adapter = cluster.adapter(usize::from(emitter == 1), "/");
             tokio::spawn(async move {
                 for number in 0..EMITS {
-                    // To one subject or several: the order is the same.
-                    let to = if number % 3 == 0 { vec!["b", "a"] } else { vec!["a"] };
                     let packet = event("/", "number", &args_of(&(emitter, number)));
-                    assert_eq!(adapter.broadcast(&Selector::rooms(to), &packet), Ok(()));
+                    assert_eq!(adapter.broadcast(&to(number), &packet), Ok(()));
                     if number % 64 == 0 {
                         tokio::task::yield_now().await;
                     }
@@ -44,6 +43,21 @@ pub async fn emits_of_a_node_to_a_room_arrive_in_order(cluster: &TestCluster) {
         }
         assert_eq!(next, HashMap::from([(0, EMITS), (1, EMITS)]));
     }
+}
+
+/// What a node emits to a room arrives in its order.
+pub async fn emits_of_a_node_to_a_room_arrive_in_order(cluster: &TestCluster) {
+    arrive_in_order(cluster, |_| Selector::rooms(["a"])).await;
+}
+
+/// The order holds for a room too when some of the emits go to other rooms with it, or to all.
+pub async fn emits_of_a_node_to_several_rooms_and_all_arrive_in_order(cluster: &TestCluster) {
+    arrive_in_order(cluster, |number| match number % 3 {
+        0 => Selector::rooms(["b", "a"]),
+        1 => Selector::rooms(["a"]),
+        _ => Selector::all(),
+    })
+    .await;
 }
 
 async fn exactly_one(cluster: &TestCluster, socket: &mut TestSocket, name: &str) {
