@@ -103,6 +103,18 @@ pub async fn what_is_volatile_is_dropped_when_it_cannot_be_written(cluster: &Tes
     assert_eq!([0, 1, 2].map(|at| count(at, "volatile")), [3, 0, 3]);
 }
 
+/// The room of a socket's id reaches that socket from every node, and nobody else.
+pub async fn an_emit_to_the_id_of_a_socket_reaches_it(cluster: &TestCluster) {
+    let (mut a, mut b, mut c) =
+        (cluster.socket(0, &[]).await, cluster.socket(1, &[]).await, cluster.socket(1, &[]).await);
+    for node in 0..3 {
+        cluster.emit(node, &Selector::rooms([a.id.as_str()]), "to a");
+        cluster.emit(node, &Selector::rooms([b.id.as_str(), c.id.as_str(), b.id.as_str()]), "to b and c");
+    }
+    let names = cluster.names(&mut [&mut a, &mut b, &mut c]).await;
+    assert_eq!(names, [["to a"; 3], ["to b and c"; 3], ["to b and c"; 3]]);
+}
+
 /// The room of a socket's id reaches that socket, and whoever joined a room of that name; each once.
 pub async fn a_room_named_like_a_socket_reaches_the_socket_and_who_joined(cluster: &TestCluster) {
     let mut a = cluster.socket(0, &[]).await;

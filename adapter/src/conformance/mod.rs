@@ -32,6 +32,7 @@ macro_rules! conformance_suite {
                 excepted_sockets_are_left_out,
                 a_local_broadcast_stays_on_its_node,
                 what_is_volatile_is_dropped_when_it_cannot_be_written,
+                an_emit_to_the_id_of_a_socket_reaches_it,
                 a_room_named_like_a_socket_reaches_the_socket_and_who_joined,
                 rooms_have_any_name,
                 namespaces_are_kept_apart,
