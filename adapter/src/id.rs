@@ -13,6 +13,9 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 pub struct NodeTag([u8; 4]);
 
 impl NodeTag {
+    /// The length of a tag in characters.
+    pub const LEN: usize = 4;
+
     /// Makes a tag of 24 random bits.
     pub fn from_random(random: [u8; 3]) -> Self {
         let mut tag = [0; 4];

@@ -6,6 +6,8 @@
 mod ack_report;
 mod adapter;
 pub mod cluster;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod counters;
 mod id;
 mod local;

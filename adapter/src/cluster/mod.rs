@@ -1,5 +1,30 @@
 //! The cluster, written once for every broker.
+//!
+//! Owns who is a member, which rooms a node is subscribed to, what travels between nodes and what is given up when the
+//! broker is away. Knows no broker: that is a [`Bus`].
 
+mod adapter;
 mod bus;
+mod config;
+mod factory;
+mod interest;
+mod membership;
+#[cfg(any(test, feature = "conformance"))]
+pub mod memory_bus;
+mod message;
+mod node;
+mod outbox;
+mod receive;
+mod recent;
+mod relay;
+mod requests;
+mod subject;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod wire;
 
+pub use adapter::ClusterAdapter;
 pub use bus::{Bus, BusError, BusSink, BusState, Publication, Subject};
+pub use config::ClusterConfig;
+pub use factory::{ClusterError, ClusterFactory};

@@ -41,8 +41,8 @@ impl Sockets {
     }
 
     fn shard_of(id: SocketId) -> usize {
-        // The upper bits: the table itself uses the lower ones.
-        (FxBuildHasher.hash_one(id) >> 59) as usize % SHARDS
+        // Bits that the table of the shard does not use: it takes the lowest and the seven highest.
+        (FxBuildHasher.hash_one(id) >> 40) as usize % SHARDS
     }
 
     pub(crate) fn write(&self, id: SocketId) -> RwLockWriteGuard<'_, Shard> {
@@ -98,4 +98,22 @@ pub(super) fn guards<T>(shards: &[RwLock<T>; SHARDS], set: u32) -> Vec<(usize, R
 
 pub(super) fn find<'g, T>(guards: &'g [(usize, RwLockReadGuard<'_, T>)], shard: usize) -> Option<&'g T> {
     guards.iter().find(|(at, _)| *at == shard).map(|(_, guard)| &**guard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_spread_over_the_shards() {
+        let node = crate::id::NodeTag::from_random([1, 2, 3]);
+        let mut shards = [0; SHARDS];
+        for number in 0..6_400_u32 {
+            // Not random at all: the worst that there could be.
+            let mut random = [0; 12];
+            random[8..].copy_from_slice(&number.to_be_bytes());
+            shards[Sockets::shard_of(SocketId::new(node, random))] += 1;
+        }
+        assert!(shards.iter().all(|count| (100..400).contains(count)), "{shards:?}");
+    }
 }

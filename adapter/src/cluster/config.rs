@@ -1,0 +1,48 @@
+//! The settings of a node in a cluster.
+
+use std::time::Duration;
+
+/// Times and bounds of the cluster, with their defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// How often a node says that it lives. Default 1 s.
+    pub heartbeat: Duration,
+    /// A node that was silent for this long is dead. Default 5 s; must be several heartbeats.
+    pub expiry: Duration,
+    /// How long a new node listens for the answers to its hello before it is ready. Default 300 ms.
+    pub discovery: Duration,
+    /// How long a subscription outlives its last local member. Default 5 s.
+    pub linger: Duration,
+    /// How long a request waits for the nodes. Default 5 s.
+    pub request_timeout: Duration,
+    /// How long a join waits for its subscription, and one attempt to subscribe for the broker. Default 5 s.
+    pub subscribe_timeout: Duration,
+    /// Messages that may wait for the broker. Default 65,536. A message to several subjects counts for each.
+    pub outbox_items: usize,
+    /// Bytes that may wait for the broker. Default 64 MiB.
+    pub outbox_bytes: usize,
+    /// An emit to more rooms than this is published to the whole namespace, once. Default 64.
+    pub max_rooms_per_emit: usize,
+    /// Ids of messages with several subjects that are remembered, to act on their first copy only. Default 65,536.
+    pub recent_ids: usize,
+    /// Requests of other nodes that may wait for subscriptions at once. Default 4,096.
+    pub max_jobs: usize,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(1),
+            expiry: Duration::from_secs(5),
+            discovery: Duration::from_millis(300),
+            linger: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(5),
+            subscribe_timeout: Duration::from_secs(5),
+            outbox_items: 65_536,
+            outbox_bytes: 64 * 1024 * 1024,
+            max_rooms_per_emit: 64,
+            recent_ids: 65_536,
+            max_jobs: 4_096,
+        }
+    }
+}

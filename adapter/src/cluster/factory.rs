@@ -1,0 +1,201 @@
+//! A node's entry into the cluster and its way out.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::message::{Identity, Message};
+use super::node::Node;
+use super::receive::Ear;
+use super::{Bus, BusError, ClusterAdapter, ClusterConfig, subject};
+use crate::adapter::{Adapter, AdapterFactory, NamespaceEvents, Status};
+use crate::counters::Counters;
+use crate::id::NodeTag;
+
+/// Tags that are tried before the node gives up. With 2^24 tags one collision is rare.
+const MAX_DRAWS: usize = 8;
+/// How long a node that leaves waits for what it has to publish still.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Why a node could not enter its cluster.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClusterError {
+    /// The broker cannot be reached, or it refuses.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The operating system has no randomness.
+    #[error("no randomness: {0}")]
+    Random(getrandom::Error),
+    /// Every tag that was drawn is another node's.
+    #[error("no free node tag was found")]
+    NoFreeTag,
+}
+
+impl ClusterError {
+    /// A stable name for logs and metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Bus(error) => error.code(),
+            Self::Random(_) => "no_randomness",
+            Self::NoFreeTag => "no_free_tag",
+        }
+    }
+}
+
+/// Makes the [`ClusterAdapter`]s of one node, and is this node in the cluster.
+pub struct ClusterFactory {
+    node: Arc<Node>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl ClusterFactory {
+    /// Connects to the broker, finds the other nodes and a tag that none of them has. Returns once the node is ready:
+    /// its subscriptions stand and the members are known. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// A broker that cannot be reached is an error: a node never falls back to be alone.
+    pub async fn start(bus: Arc<dyn Bus>, config: ClusterConfig) -> Result<Arc<Self>, ClusterError> {
+        Self::start_with(bus, config, draw).await
+    }
+
+    /// Like `start`, with identities of the caller's.
+    pub(crate) async fn start_with(
+        bus: Arc<dyn Bus>,
+        config: ClusterConfig,
+        draw: impl FnMut() -> Result<Identity, ClusterError>,
+    ) -> Result<Arc<Self>, ClusterError> {
+        let mut draw = draw;
+        let node = Node::new(Arc::clone(&bus), config, draw()?);
+        bus.start(Arc::new(Ear(Arc::downgrade(&node)))).await?;
+        let started = Self::enter(&node, draw).await;
+        if started.is_err() {
+            bus.close().await;
+        }
+        started
+    }
+
+    async fn enter(
+        node: &Arc<Node>,
+        draw: impl FnMut() -> Result<Identity, ClusterError>,
+    ) -> Result<Arc<Self>, ClusterError> {
+        claim(node, draw).await?;
+        let me = node.me().tag;
+        node.interests.want(&subject::all());
+        node.interests.want(&subject::node(me));
+        let outbox = Arc::clone(node);
+        let tasks = vec![
+            tokio::spawn(Arc::clone(node).run()),
+            tokio::spawn(Arc::clone(node).run_interest()),
+            tokio::spawn(async move { outbox.outbox.run(Arc::clone(&outbox.bus)).await }),
+        ];
+        let factory = Arc::new(Self { node: Arc::clone(node), tasks: Mutex::new(tasks) });
+        node.members_known.store(true, Ordering::Release);
+        node.update_status();
+        let mut status = factory.status();
+        let ready = status.wait_for(|status| *status == Status::Ready);
+        match timeout(node.config.subscribe_timeout, ready).await {
+            Ok(_) => {}
+            Err(_) => return Err(BusError::Unavailable("the subscriptions do not stand".into()).into()),
+        }
+        tracing::info!(node = %me, others = node.members().len(), "entered the cluster");
+        Ok(factory)
+    }
+
+    /// What this node counts.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.node.counters
+    }
+}
+
+/// Finds a tag that no live node has, and becomes a member under it.
+async fn claim(
+    node: &Arc<Node>,
+    mut draw: impl FnMut() -> Result<Identity, ClusterError>,
+) -> Result<(), ClusterError> {
+    node.bus.subscribe(vec![subject::all()]).await?;
+    for _ in 0..MAX_DRAWS {
+        node.conflict.store(false, Ordering::Release);
+        let mine = subject::node(node.me().tag);
+        node.bus.subscribe(vec![mine.clone()]).await?;
+        node.announce(subject::all(), &Message::Hello).await?;
+        tokio::time::sleep(node.config.discovery).await;
+        if !node.conflict.load(Ordering::Acquire) {
+            node.claimed.store(true, Ordering::Release);
+            // The others know this node before it is ready.
+            node.announce(subject::all(), &Message::Heartbeat).await?;
+            return Ok(());
+        }
+        tracing::warn!(node = %node.me().tag, "another node has this tag: drawing again");
+        node.bus.unsubscribe(vec![mine]).await?;
+        *node.identity.write() = draw()?;
+    }
+    Err(ClusterError::NoFreeTag)
+}
+
+/// A random tag, and a generation that is later than those of earlier lives.
+fn draw() -> Result<Identity, ClusterError> {
+    let mut random = [0; 6];
+    getrandom::fill(&mut random).map_err(ClusterError::Random)?;
+    let [tag @ .., a, b, c] = random;
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let millis = u64::try_from(since_epoch.as_millis()).unwrap_or_default();
+    let low = u64::from(a) << 16 | u64::from(b) << 8 | u64::from(c);
+    // The random bits tell two lives apart that began in the same millisecond.
+    Ok(Identity { tag: NodeTag::from_random(tag), generation: millis << 20 | low & 0xf_ffff })
+}
+
+impl AdapterFactory for ClusterFactory {
+    fn node(&self) -> NodeTag {
+        self.node.me().tag
+    }
+
+    fn namespace(&self, name: &str, events: Arc<dyn NamespaceEvents>) -> Arc<dyn Adapter> {
+        let namespace = self.node.namespace(name, events);
+        Arc::new(ClusterAdapter::new(Arc::clone(&self.node), namespace))
+    }
+
+    fn status(&self) -> watch::Receiver<Status> {
+        self.node.status.subscribe()
+    }
+
+    fn nodes(&self) -> Vec<NodeTag> {
+        let mut nodes = self.node.members();
+        nodes.push(self.node.me().tag);
+        nodes.sort_unstable();
+        nodes
+    }
+
+    fn shutdown(&self) -> BoxFuture<'static, ()> {
+        let node = Arc::clone(&self.node);
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        async move {
+            if node.stopped.swap(true, Ordering::AcqRel) {
+                return;
+            }
+            node.update_status();
+            // What cannot be published within the time is lost, as it would be with the node.
+            let _ = timeout(DRAIN, node.outbox.drained()).await;
+            tasks.iter().for_each(JoinHandle::abort);
+            if let Err(error) = node.announce(subject::all(), &Message::Goodbye).await {
+                tracing::debug!(code = error.code(), "no goodbye");
+            }
+            node.outbox.set_up(false);
+            node.bus.close().await;
+        }
+        .boxed()
+    }
+}
+
+impl Drop for ClusterFactory {
+    fn drop(&mut self) {
+        self.tasks.lock().iter().for_each(JoinHandle::abort);
+    }
+}

@@ -1,0 +1,300 @@
+//! A node of the cluster: what its namespaces and its tasks share.
+//!
+//! Owns the identity, the members, the subscriptions, the requests and the way to the broker. What a message does is in
+//! `receive`, what runs by itself is in `tasks`.
+//!
+//! Locks here are leaves: none is held while another one is taken, except the state of a relay under the list of relays.
+//! The lock of `interests` is taken under the lock of a room shard.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use rustc_hash::FxHashMap;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
+
+use super::interest::{Interest, Wait};
+use super::membership::{Change, Membership};
+use super::message::{Answer, Identity, Message};
+use super::outbox::{Confirm, Outbox};
+use super::recent::Recent;
+use super::relay::Relay;
+use super::requests::Requests;
+use super::{Bus, ClusterConfig, Subject, subject, wire};
+use crate::adapter::{AdapterError, NamespaceEvents, Status};
+use crate::counters::Counters;
+use crate::id::NodeTag;
+use crate::local::{Collector, LocalAdapter, RoomObserver};
+use crate::selector::{Room, Selector, Target};
+
+/// A namespace on this node.
+pub(crate) struct Namespace {
+    pub(crate) name: Arc<str>,
+    pub(crate) subject: Subject,
+    pub(crate) local: Arc<LocalAdapter>,
+    pub(crate) events: Arc<dyn NamespaceEvents>,
+}
+
+/// The subscriptions, and a bell for the task that works on them.
+pub(crate) struct Interests {
+    pub(crate) state: Mutex<Interest>,
+    pub(crate) wake: Notify,
+}
+
+impl Interests {
+    pub(crate) fn want(&self, subject: &Subject) {
+        if self.state.lock().want(subject) {
+            self.wake.notify_one();
+        }
+    }
+}
+
+/// Tells the subscriptions which rooms of a namespace have members here.
+struct RoomInterest {
+    namespace: Arc<str>,
+    interests: Arc<Interests>,
+}
+
+impl RoomObserver for RoomInterest {
+    fn occupied(&self, room: &Room) {
+        self.interests.want(&subject::room(&self.namespace, room));
+    }
+
+    fn vacated(&self, room: &Room) {
+        let subject = subject::room(&self.namespace, room);
+        if self.interests.state.lock().release(&subject, Instant::now().into_std()) {
+            self.interests.wake.notify_one();
+        }
+    }
+}
+
+pub(crate) struct Node {
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) config: ClusterConfig,
+    pub(crate) counters: Arc<Counters>,
+    /// Changes only while the node starts.
+    pub(crate) identity: RwLock<Identity>,
+    /// Another node has the tag that this one would like to have.
+    pub(crate) conflict: AtomicBool,
+    /// The tag is this node's for good.
+    pub(crate) claimed: AtomicBool,
+    /// Whoever is there has had the time to say so.
+    pub(crate) members_known: AtomicBool,
+    pub(crate) stopped: AtomicBool,
+    pub(crate) membership: Mutex<Membership>,
+    /// Nodes that said hello and have not been answered; bounded by who is answered at once.
+    pub(crate) greeters: Mutex<Vec<NodeTag>>,
+    pub(crate) interests: Arc<Interests>,
+    pub(crate) requests: Requests,
+    /// Emits with acks that wait for other nodes.
+    pub(crate) collectors: Mutex<FxHashMap<u64, Arc<Collector>>>,
+    /// Relays that have something to send.
+    pub(crate) ready_relays: Mutex<Vec<Arc<Relay>>>,
+    /// All relays, until their time is over.
+    pub(crate) relays: Mutex<Vec<Arc<Relay>>>,
+    pub(crate) outbox: Outbox,
+    pub(crate) recent: Mutex<Recent>,
+    pub(crate) namespaces: RwLock<HashMap<Arc<str>, Arc<Namespace>>>,
+    pub(crate) status: watch::Sender<Status>,
+    /// Rings for the cluster task.
+    pub(crate) wake: Notify,
+    /// The broker came back and the subscriptions stand: say hello.
+    pub(crate) resynced: AtomicBool,
+    /// Bounds the requests of others that wait for subscriptions.
+    pub(crate) jobs: Arc<Semaphore>,
+    /// Where jobs run: messages come on the driver's task, which may belong to no runtime.
+    pub(crate) runtime: Handle,
+    next_broadcast: AtomicU64,
+}
+
+impl Node {
+    pub(crate) fn new(bus: Arc<dyn Bus>, config: ClusterConfig, identity: Identity) -> Arc<Self> {
+        let counters = Arc::new(Counters::default());
+        let interest = Interest::new(config.linger);
+        Arc::new(Self {
+            bus,
+            identity: RwLock::new(identity),
+            conflict: AtomicBool::new(false),
+            claimed: AtomicBool::new(false),
+            members_known: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            membership: Mutex::new(Membership::new(config.expiry)),
+            greeters: Mutex::default(),
+            interests: Arc::new(Interests { state: Mutex::new(interest), wake: Notify::new() }),
+            requests: Requests::default(),
+            collectors: Mutex::default(),
+            ready_relays: Mutex::default(),
+            relays: Mutex::default(),
+            outbox: Outbox::new(config.outbox_items, config.outbox_bytes, Arc::clone(&counters)),
+            recent: Mutex::new(Recent::new(config.recent_ids)),
+            namespaces: RwLock::default(),
+            status: watch::Sender::new(Status::Unavailable),
+            wake: Notify::new(),
+            resynced: AtomicBool::new(false),
+            jobs: Arc::new(Semaphore::new(config.max_jobs)),
+            runtime: Handle::current(),
+            next_broadcast: AtomicU64::new(1),
+            counters,
+            config,
+        })
+    }
+
+    pub(crate) fn me(&self) -> Identity {
+        *self.identity.read()
+    }
+
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.claimed.load(Ordering::Acquire)
+    }
+
+    /// The other nodes that live.
+    pub(crate) fn members(&self) -> Vec<NodeTag> {
+        self.membership.lock().tags()
+    }
+
+    /// The namespace of a name, made if there is none.
+    pub(crate) fn namespace(&self, name: &str, events: Arc<dyn NamespaceEvents>) -> Arc<Namespace> {
+        let mut namespaces = self.namespaces.write();
+        if let Some(namespace) = namespaces.get(name) {
+            return Arc::clone(namespace);
+        }
+        let name: Arc<str> = name.into();
+        let observer = RoomInterest { namespace: Arc::clone(&name), interests: Arc::clone(&self.interests) };
+        let counters = Arc::clone(&self.counters);
+        let local = LocalAdapter::observed(self.me().tag, &name, counters, Some(Arc::new(observer)));
+        let namespace = Arc::new(Namespace {
+            subject: subject::namespace(&name),
+            name: Arc::clone(&name),
+            local: Arc::new(local),
+            events,
+        });
+        namespaces.insert(name, Arc::clone(&namespace));
+        drop(namespaces);
+        self.interests.want(&namespace.subject);
+        namespace
+    }
+
+    /// Encodes a message and queues it.
+    pub(crate) fn publish(
+        &self,
+        subjects: Vec<Subject>,
+        message: &Message,
+        confirm: Option<Confirm>,
+    ) -> Result<(), AdapterError> {
+        let payload = wire::encode(self.me(), message);
+        self.publish_bytes(subjects, payload, confirm)
+    }
+
+    fn publish_bytes(
+        &self,
+        subjects: Vec<Subject>,
+        payload: Bytes,
+        confirm: Option<Confirm>,
+    ) -> Result<(), AdapterError> {
+        if payload.len() > self.bus.max_payload() {
+            self.counters.publish_too_large.add(1);
+            return Err(AdapterError::TooLarge);
+        }
+        self.outbox.push(subjects, payload, confirm)
+    }
+
+    /// Answers a request. When it cannot be sent, the other node will miss it.
+    pub(crate) fn respond(&self, to: NodeTag, id: u64, last: bool, answer: Answer) {
+        // A refusal is counted where it happens.
+        let _ = self.publish(vec![subject::node(to)], &Message::Response { id, last, answer }, None);
+    }
+
+    /// Bytes of contents that one message may have.
+    pub(crate) fn room_for_contents(&self) -> usize {
+        self.bus.max_payload().saturating_sub(wire::OVERHEAD).max(1)
+    }
+
+    /// The subjects on which the nodes listen that a selector concerns.
+    pub(crate) fn subjects_of(&self, namespace: &Namespace, selector: &Selector) -> Vec<Subject> {
+        let rooms = match &selector.to {
+            Target::All => return vec![namespace.subject.clone()],
+            Target::Rooms(rooms) if rooms.len() > self.config.max_rooms_per_emit => {
+                return vec![namespace.subject.clone()];
+            }
+            Target::Rooms(rooms) => rooms,
+        };
+        let mut subjects: Vec<Subject> = Vec::with_capacity(rooms.len());
+        for (_, room) in rooms.iter().enumerate().filter(|(at, room)| !rooms[..*at].contains(room)) {
+            // The socket of that id is with its node. Others may have joined a room of that name.
+            if let Some(owner) = self.other_owner(room) {
+                let subject = subject::node(owner);
+                if !subjects.contains(&subject) {
+                    subjects.push(subject);
+                }
+            }
+            subjects.push(subject::room(&namespace.name, room));
+        }
+        subjects
+    }
+
+    /// The other live node whose socket a room is named after.
+    fn other_owner(&self, room: &str) -> Option<NodeTag> {
+        let owner = room.parse::<crate::id::SocketId>().ok()?.node();
+        (owner != self.me().tag && self.membership.lock().contains(owner)).then_some(owner)
+    }
+
+    /// An id for a message to these subjects.
+    pub(crate) fn broadcast_id(&self, subjects: &[Subject]) -> u64 {
+        if subjects.len() < 2 { 0 } else { self.next_broadcast.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Ready when the subscriptions to these rooms, and to the namespace, stand.
+    pub(crate) fn subscribed(
+        self: &Arc<Self>,
+        namespace: &Namespace,
+        rooms: &[Room],
+    ) -> impl Future<Output = Result<(), AdapterError>> + Send + use<> {
+        let rooms = rooms.iter().map(|room| subject::room(&namespace.name, room));
+        let subjects: Vec<_> = std::iter::once(namespace.subject.clone()).chain(rooms).collect();
+        let wait = self.interests.state.lock().wait(&subjects);
+        let timeout = self.config.subscribe_timeout;
+        async move {
+            match wait {
+                Wait::Standing => Ok(()),
+                Wait::Down => Err(AdapterError::BrokerUnavailable),
+                Wait::Pending(receiver) => match tokio::time::timeout(timeout, receiver).await {
+                    Ok(Ok(())) => Ok(()),
+                    _ => Err(AdapterError::BrokerUnavailable),
+                },
+            }
+        }
+    }
+
+    /// Tells everything that waits for nodes what became of them.
+    pub(crate) fn apply(&self, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Joined(tag) => {
+                    self.counters.members_joined.add(1);
+                    tracing::info!(node = %tag, "node joined");
+                }
+                Change::Left(tag) => {
+                    self.counters.members_left.add(1);
+                    tracing::info!(node = %tag, "node left");
+                    self.requests.node_lost(tag);
+                    let collectors: Vec<_> = self.collectors.lock().values().cloned().collect();
+                    collectors.iter().for_each(|collector| collector.node_lost(tag));
+                    self.end_relays(|relay| relay.origin() == tag);
+                }
+            }
+        }
+    }
+
+    /// Finds out whether the node is one with its cluster.
+    pub(crate) fn update_status(&self) {
+        let ready = self.members_known.load(Ordering::Acquire)
+            && !self.stopped.load(Ordering::Acquire)
+            && self.interests.state.lock().is_ready();
+        let status = if ready { Status::Ready } else { Status::Unavailable };
+        self.status.send_if_modified(|current| std::mem::replace(current, status) != status);
+    }
+}

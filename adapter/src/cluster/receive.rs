@@ -1,0 +1,270 @@
+//! What a message from the broker does. Runs on the driver's task: decodes, acts on this node, queues the answer.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Instant as StdInstant;
+
+use bytes::Bytes;
+use roomcast_protocol::socketio::{Args, EncodedPacket};
+use tokio::time::Instant;
+
+use super::message::{Answer, Broadcast, Envelope, Identity, Message, Op};
+use super::node::{Namespace, Node};
+use super::relay::{Relay, chunks};
+use super::wire::{self, WireError};
+use super::{BusSink, BusState};
+use crate::adapter::ServerReply;
+use crate::id::NodeTag;
+use crate::local::deadline_of;
+use crate::mailbox::Outgoing;
+
+/// New nodes that may wait for an answer to their hello; they are answered within a turn of the cluster task.
+const MAX_GREETERS: usize = 4_096;
+
+/// The node's ear. Weak, because the node holds the bus and the bus holds this.
+pub(crate) struct Ear(pub(crate) Weak<Node>);
+
+impl BusSink for Ear {
+    fn message(&self, _subject: &str, payload: Bytes) {
+        if let Some(node) = self.0.upgrade() {
+            node.receive(payload);
+        }
+    }
+
+    fn state(&self, state: BusState) {
+        let Some(node) = self.0.upgrade() else { return };
+        match state {
+            BusState::Up => node.broker_up(),
+            BusState::Down => node.broker_down(),
+        }
+    }
+}
+
+impl Node {
+    fn broker_up(&self) {
+        self.membership.lock().hear(Instant::now().into_std());
+        self.interests.state.lock().up();
+        self.outbox.set_up(true);
+        self.interests.wake.notify_one();
+    }
+
+    fn broker_down(&self) {
+        self.outbox.set_up(false);
+        self.members_known.store(false, Ordering::Release);
+        self.membership.lock().deafen();
+        self.interests.state.lock().down();
+        self.counters.broker_down.add(1);
+        tracing::warn!("the broker is away");
+        self.update_status();
+    }
+
+    pub(crate) fn receive(self: &Arc<Self>, payload: Bytes) {
+        let len = payload.len() as u64;
+        let envelope = match wire::decode(payload) {
+            Ok(envelope) => envelope,
+            Err(error) => return self.count_malformed(error),
+        };
+        let me = self.me();
+        if envelope.from == me {
+            return;
+        }
+        self.counters.received.add(1);
+        self.counters.received_bytes.add(len);
+        if envelope.from.tag == me.tag {
+            return self.same_tag(&envelope);
+        }
+        match envelope.message {
+            Message::Hello | Message::Heartbeat | Message::Goodbye => self.member(&envelope),
+            // Until the tag is certain this node has promised nothing to anybody.
+            _ if !self.is_claimed() => {}
+            Message::Broadcast(broadcast) => self.broadcast(envelope.from, broadcast),
+            Message::ServerEvent { namespace, name, args } => {
+                if let Some(namespace) = self.find(&namespace) {
+                    namespace.events.server_side_event(&name, args, None);
+                }
+            }
+            Message::Request { id, namespace, op } => {
+                self.request(envelope.from.tag, id, self.find(&namespace), op);
+            }
+            Message::Response { id, last, answer } => self.response(envelope.from.tag, id, last, answer),
+        }
+    }
+
+    fn count_malformed(&self, error: WireError) {
+        let counter = match error {
+            WireError::Foreign => &self.counters.malformed_foreign,
+            WireError::Version => &self.counters.malformed_version,
+            WireError::Truncated => &self.counters.malformed_truncated,
+            WireError::Invalid => &self.counters.malformed_invalid,
+        };
+        counter.add(1);
+    }
+
+    fn find(&self, namespace: &str) -> Option<Arc<Namespace>> {
+        self.namespaces.read().get(namespace).map(Arc::clone)
+    }
+
+    /// Another node has the tag of this one. Ids that were given out cannot be taken back: whoever is still starting
+    /// gives way.
+    fn same_tag(&self, envelope: &Envelope) {
+        if !self.is_claimed() {
+            self.conflict.store(true, Ordering::Release);
+            return;
+        }
+        match envelope.message {
+            // The answer comes on the subject of the tag, where both listen.
+            Message::Hello => self.greet(envelope.from.tag),
+            _ => {
+                self.counters.tag_conflicts.add(1);
+                tracing::error!(node = %envelope.from.tag, "another node has the tag of this one");
+            }
+        }
+    }
+
+    fn member(&self, envelope: &Envelope) {
+        let changes = match envelope.message {
+            Message::Heartbeat => self.membership.lock().heartbeat(envelope.from, Instant::now().into_std()),
+            Message::Goodbye => self.membership.lock().goodbye(envelope.from),
+            _ => {
+                self.greet(envelope.from.tag);
+                Vec::new()
+            }
+        };
+        self.apply(changes);
+    }
+
+    /// Queues an answer to a hello.
+    fn greet(&self, tag: NodeTag) {
+        if !self.is_claimed() {
+            return;
+        }
+        let mut greeters = self.greeters.lock();
+        if greeters.len() < MAX_GREETERS && !greeters.contains(&tag) {
+            greeters.push(tag);
+        }
+        drop(greeters);
+        self.wake.notify_one();
+    }
+
+    fn broadcast(&self, from: Identity, broadcast: Broadcast) {
+        if broadcast.id != 0 && !self.recent.lock().is_new(from, broadcast.id) {
+            self.counters.duplicate.add(1);
+            return;
+        }
+        let Some(namespace) = self.find(&broadcast.namespace) else { return };
+        let Ok(packet) = EncodedPacket::from_frames(broadcast.frames) else {
+            return self.count_malformed(WireError::Invalid);
+        };
+        let outgoing = Outgoing {
+            packet,
+            emitted_at: StdInstant::now(),
+            volatile: broadcast.volatile,
+            compress: broadcast.compress,
+        };
+        namespace.local.deliver(&broadcast.selector, &Arc::new(outgoing));
+    }
+
+    fn request(self: &Arc<Self>, from: NodeTag, id: u64, namespace: Option<Arc<Namespace>>, op: Op) {
+        let Some(namespace) = namespace else {
+            let answer = match op {
+                Op::Ask { .. } => Answer::Asked(Vec::new()),
+                _ => Answer::Nothing,
+            };
+            return self.respond(from, id, true, answer);
+        };
+        let local = &namespace.local;
+        match op {
+            Op::Count(selector) => {
+                self.respond(from, id, true, Answer::Count(local.count(&selector) as u64));
+            }
+            Op::Fetch(selector) => {
+                let sockets = local.fetch(&selector);
+                // What serializes to nothing that JSON knows is left out; serde_json values always do.
+                let sockets = sockets.iter().filter_map(|socket| serde_json::to_vec(socket).ok());
+                let sockets = sockets.map(Bytes::from).collect();
+                self.respond_sockets(from, id, sockets);
+            }
+            Op::Join(selector, rooms) => {
+                local.join_selected(&selector, &rooms);
+                self.respond_when_subscribed(from, id, &namespace, &rooms);
+            }
+            Op::Leave(selector, rooms) => {
+                local.leave_selected(&selector, &rooms);
+                self.respond(from, id, true, Answer::Nothing);
+            }
+            Op::Disconnect(selector, close) => {
+                local.disconnect_selected(&selector, close);
+                self.respond(from, id, true, Answer::Nothing);
+            }
+            Op::ServerEvent { name, args } => {
+                let reply = self.server_reply(from, id);
+                namespace.events.server_side_event(&name, args, Some(reply));
+            }
+            Op::Ask { selector, name, args, timeout } => {
+                let deadline = deadline_of(timeout);
+                let relay = Relay::new(self, Arc::clone(&namespace), from, id, deadline);
+                let ack = local.ask(&selector, &name, &args, Arc::clone(&relay) as _);
+                relay.set_ack(ack);
+                if ack.is_some() {
+                    self.relays.lock().push(relay);
+                }
+            }
+        }
+    }
+
+    fn respond_sockets(&self, to: NodeTag, id: u64, sockets: Vec<Bytes>) {
+        let chunks = chunks(sockets, |socket| socket.len() + 4, self.room_for_contents());
+        let count = chunks.len();
+        for (at, chunk) in chunks.into_iter().enumerate() {
+            self.respond(to, id, at + 1 == count, Answer::Sockets(chunk));
+        }
+    }
+
+    fn respond_when_subscribed(
+        self: &Arc<Self>,
+        from: NodeTag,
+        id: u64,
+        namespace: &Namespace,
+        rooms: &[crate::selector::Room],
+    ) {
+        let Ok(permit) = Arc::clone(&self.jobs).try_acquire_owned() else {
+            self.counters.requests_refused.add(1);
+            return self.respond(from, id, true, Answer::Refused);
+        };
+        let subscribed = self.subscribed(namespace, rooms);
+        let node = Arc::clone(self);
+        let job = async move {
+            let answer = if subscribed.await.is_ok() { Answer::Nothing } else { Answer::Refused };
+            node.respond(from, id, true, answer);
+            drop(permit);
+        };
+        self.runtime.spawn(job);
+    }
+
+    fn server_reply(self: &Arc<Self>, from: NodeTag, id: u64) -> ServerReply {
+        let node = Arc::downgrade(self);
+        Box::new(move |args: Args| {
+            if let Some(node) = node.upgrade() {
+                node.respond(from, id, true, Answer::Reply(args));
+            }
+        })
+    }
+
+    fn response(&self, from: NodeTag, id: u64, last: bool, answer: Answer) {
+        let collector = self.collectors.lock().get(&id).map(Arc::clone);
+        let Some(collector) = collector else {
+            return self.requests.answer(id, from, last, answer);
+        };
+        match answer {
+            Answer::Asked(ids) => collector.asked_by(from, ids, !last),
+            Answer::Settled(settled) => {
+                // A node speaks for its own sockets only.
+                for (socket, answer) in settled.into_iter().filter(|(socket, _)| socket.node() == from) {
+                    collector.settled(socket, answer);
+                }
+            }
+            Answer::Refused => collector.node_lost(from),
+            Answer::Nothing | Answer::Count(_) | Answer::Sockets(_) | Answer::Reply(_) => {}
+        }
+    }
+}

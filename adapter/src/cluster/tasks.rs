@@ -1,0 +1,150 @@
+//! What a node does by itself: its heartbeat, the answers to hellos, the acks, and the subscriptions.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, sleep, timeout};
+
+use super::message::Message;
+use super::node::Node;
+use super::relay::Relay;
+use super::{BusError, Publication, Subject, subject, wire};
+
+/// The pause after a subscription that failed.
+const RETRY: Duration = Duration::from_millis(100);
+
+impl Node {
+    /// Publishes past the queue, so that a full one does not make this node look dead. Gives up after a heartbeat.
+    pub(crate) async fn announce(&self, subject: Subject, message: &Message) -> Result<(), BusError> {
+        let payload = wire::encode(self.me(), message);
+        let publish = self.bus.publish(vec![Publication { subject, payload }]);
+        timeout(self.config.heartbeat, publish)
+            .await
+            .unwrap_or_else(|_| Err(BusError::Unavailable("no answer within a heartbeat".into())))
+    }
+
+    /// The cluster task. Never ends.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let mut heartbeat = tokio::time::interval(self.config.heartbeat);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut discovered_at: Option<Instant> = None;
+        loop {
+            let discovery = async {
+                match discovered_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = heartbeat.tick() => self.beat().await,
+                () = self.wake.notified() => {}
+                () = discovery => {
+                    discovered_at = None;
+                    // Unless the broker went away meanwhile, and everything begins again.
+                    if self.interests.state.lock().is_ready() {
+                        self.members_known.store(true, Ordering::Release);
+                        self.update_status();
+                    }
+                }
+            }
+            self.answer_greeters().await;
+            self.flush_relays();
+            if self.resynced.swap(false, Ordering::AcqRel) {
+                discovered_at = self.greet_again().await;
+            }
+        }
+    }
+
+    async fn beat(&self) {
+        if let Err(error) = self.announce(subject::all(), &Message::Heartbeat).await {
+            tracing::debug!(code = error.code(), "heartbeat failed");
+        }
+        let changes = self.membership.lock().expire(Instant::now().into_std());
+        self.apply(changes);
+        let now = Instant::now();
+        self.end_relays(|relay| relay.is_over(now));
+    }
+
+    async fn answer_greeters(&self) {
+        let greeters = std::mem::take(&mut *self.greeters.lock());
+        for tag in greeters {
+            if let Err(error) = self.announce(subject::node(tag), &Message::Heartbeat).await {
+                tracing::debug!(code = error.code(), "a hello was not answered");
+            }
+        }
+    }
+
+    /// After an outage: says that this node lives, and asks who else does. When the answers will have come.
+    async fn greet_again(&self) -> Option<Instant> {
+        let heartbeat = self.announce(subject::all(), &Message::Heartbeat).await;
+        let hello = self.announce(subject::all(), &Message::Hello).await;
+        if heartbeat.and(hello).is_err() {
+            // The next attempt is a turn of the loop away, at the latest with the next heartbeat.
+            self.resynced.store(self.interests.state.lock().is_ready(), Ordering::Release);
+            return None;
+        }
+        Some(Instant::now() + self.config.discovery)
+    }
+
+    fn flush_relays(&self) {
+        let relays = std::mem::take(&mut *self.ready_relays.lock());
+        relays.iter().for_each(|relay| relay.flush());
+    }
+
+    /// Forgets the relays for which `over` says so: nobody waits for what their sockets answer.
+    pub(crate) fn end_relays(&self, over: impl Fn(&Relay) -> bool) {
+        let mut ended = Vec::new();
+        self.relays.lock().retain(|relay| {
+            let over = over(relay);
+            if over {
+                ended.push(Arc::clone(relay));
+            }
+            !over
+        });
+        ended.iter().for_each(|relay| relay.cancel());
+    }
+
+    /// The task of the subscriptions. Never ends.
+    pub(crate) async fn run_interest(self: Arc<Self>) {
+        let mut was_ready = true;
+        loop {
+            let (operation, next, ready) = {
+                let mut interest = self.interests.state.lock();
+                let operation = interest.next_operation(Instant::now().into_std());
+                (operation, interest.next_timeout(), interest.is_ready())
+            };
+            if ready && !was_ready {
+                self.resynced.store(true, Ordering::Release);
+                self.wake.notify_one();
+            }
+            was_ready = ready;
+            self.update_status();
+            let Some(operation) = operation else {
+                let linger = async {
+                    match next {
+                        Some(at) => tokio::time::sleep_until(at.into()).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = self.interests.wake.notified() => {}
+                    () = linger => {}
+                }
+                continue;
+            };
+            let subjects = operation.subjects.clone();
+            let call = match operation.subscribe {
+                true => self.bus.subscribe(subjects),
+                false => self.bus.unsubscribe(subjects),
+            };
+            let ok = matches!(timeout(self.config.subscribe_timeout, call).await, Ok(Ok(())));
+            let failed = operation.subscribe && !ok;
+            self.interests.state.lock().done(operation, ok, Instant::now().into_std());
+            if failed {
+                self.counters.subscribe_failed.add(1);
+                sleep(RETRY).await;
+            }
+        }
+    }
+}

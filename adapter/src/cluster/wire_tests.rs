@@ -1,0 +1,147 @@
+//! Golden bytes, and that decoding is total.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn from() -> Identity {
+    Identity { tag: "ab-_".parse().unwrap(), generation: 0x0102_0304_0506_0708 }
+}
+
+fn id(letter: &str) -> SocketId {
+    letter.repeat(20).parse().unwrap()
+}
+
+fn args(json: &str) -> Args {
+    Args::from_json_array(json, vec![]).unwrap()
+}
+
+fn binary_args() -> Args {
+    let json = r#"["x",{"_placeholder":true,"num":0}]"#;
+    Args::from_json_array(json, vec![Bytes::from_static(b"\0\xff")]).unwrap()
+}
+
+fn selector() -> Selector {
+    Selector { to: Target::Rooms(vec!["a".into(), "".into()]), except: vec!["é".into()], local: false }
+}
+
+fn every_message() -> Vec<Message> {
+    let request = |op| Message::Request { id: 7, namespace: "/".into(), op };
+    let response = |answer| Message::Response { id: u64::MAX, last: true, answer };
+    let timeout = Duration::from_millis(1_500);
+    vec![
+        Message::Hello,
+        Message::Heartbeat,
+        Message::Goodbye,
+        Message::Broadcast(Broadcast {
+            namespace: "/chat".into(),
+            id: 9,
+            selector: selector(),
+            volatile: true,
+            compress: true,
+            frames: Bytes::from_static(b"\x81\x024x"),
+        }),
+        Message::ServerEvent { namespace: "/".into(), name: "e".into(), args: binary_args() },
+        request(Op::Count(Selector::all())),
+        request(Op::Fetch(selector())),
+        request(Op::Join(selector(), vec!["r".into()])),
+        request(Op::Leave(selector(), vec![])),
+        request(Op::Disconnect(Selector::all(), true)),
+        request(Op::ServerEvent { name: "e".into(), args: Args::none() }),
+        request(Op::Ask { selector: selector(), name: "e".into(), args: args("[1,[2]]"), timeout }),
+        response(Answer::Nothing),
+        response(Answer::Count(3)),
+        response(Answer::Sockets(vec![Bytes::from_static(b"{}"), Bytes::new()])),
+        response(Answer::Reply(args("[null]"))),
+        response(Answer::Asked(vec![id("a"), id("b")])),
+        response(Answer::Settled(vec![(id("a"), Some(binary_args())), (id("b"), None)])),
+        response(Answer::Refused),
+    ]
+}
+
+#[test]
+fn golden_bytes() {
+    let header = |kind: u8| [b"RC\x01".as_slice(), &[kind], b"ab-_\x08\x07\x06\x05\x04\x03\x02\x01"].concat();
+    let messages = every_message();
+    assert_eq!(encode(from(), &messages[1]), header(1));
+    let broadcast = b"\x05\0\0\0/chat\x09\0\0\0\0\0\0\0\x03\
+        \x01\x02\0\0\0\x01\0\0\0a\0\0\0\0\x01\0\0\0\x02\0\0\0\xc3\xa9\x81\x024x";
+    assert_eq!(encode(from(), &messages[3]), [&header(3), broadcast.as_slice()].concat());
+    let ask = b"\x07\0\0\0\0\0\0\0\x01\0\0\0/\x06\
+        \x01\x02\0\0\0\x01\0\0\0a\0\0\0\0\x01\0\0\0\x02\0\0\0\xc3\xa9\
+        \x01\0\0\0e\x05\0\0\x001,[2]\0\0\0\0\xdc\x05\0\0\0\0\0\0";
+    assert_eq!(encode(from(), &messages[11]), [&header(5), ask.as_slice()].concat());
+    let settled = b"\xff\xff\xff\xff\xff\xff\xff\xff\x01\x05\x02\0\0\0aaaaaaaaaaaaaaaaaaaa\x01\
+        \x21\0\0\0\"x\",{\"_placeholder\":true,\"num\":0}\x01\0\0\0\x02\0\0\0\0\xff\
+        bbbbbbbbbbbbbbbbbbbb\0";
+    assert_eq!(encode(from(), &messages[17]), [&header(6), settled.as_slice()].concat());
+}
+
+#[test]
+fn every_message_comes_back() {
+    for message in every_message() {
+        let bytes = encode(from(), &message);
+        assert_eq!(decode(bytes), Ok(Envelope { from: from(), message }));
+    }
+}
+
+#[test]
+fn every_prefix_is_truncated_and_what_follows_is_invalid() {
+    for message in every_message() {
+        let bytes = encode(from(), &message);
+        // The frames reach to the end, however early that is.
+        let is_broadcast = matches!(message, Message::Broadcast(_));
+        let end = if is_broadcast { bytes.len() - 4 } else { bytes.len() };
+        for len in 0..end {
+            let error = decode(bytes.slice(..len)).unwrap_err();
+            let expected = if len < 2 { WireError::Foreign } else { WireError::Truncated };
+            assert_eq!(error, expected, "{message:?} at {len}");
+        }
+        if !is_broadcast {
+            assert_eq!(decode([&bytes[..], b"x"].concat().into()), Err(WireError::Invalid));
+        }
+    }
+}
+
+#[test]
+fn what_is_foreign_or_of_another_version_is_told_apart() {
+    assert_eq!(decode(Bytes::from_static(b"hello")), Err(WireError::Foreign));
+    assert_eq!(decode(Bytes::from_static(b"RC\x02\0aaaa")), Err(WireError::Version));
+    assert_eq!(decode(Bytes::from_static(b"RC\x01\x63aaaa\0\0\0\0\0\0\0\0")), Err(WireError::Invalid));
+    assert_eq!(decode(Bytes::from_static(b"RC\x01\0aa a\0\0\0\0\0\0\0\0")), Err(WireError::Invalid));
+}
+
+#[test]
+fn a_list_that_says_to_be_longer_than_the_message_allocates_nothing() {
+    let mut bytes =
+        encode(from(), &Message::Response { id: 1, last: true, answer: Answer::Asked(vec![]) }).to_vec();
+    let at = bytes.len() - 4;
+    bytes[at..].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert_eq!(decode(bytes.into()), Err(WireError::Truncated));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_decode_to_something(kind in 0_u8..8, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let mut bytes = encode(from(), &Message::Hello).to_vec();
+        bytes[3] = kind;
+        bytes.extend(body);
+        let _ = decode(bytes.into());
+    }
+
+    #[test]
+    fn any_change_of_a_message_decodes_to_something(
+        which in 0_usize..19,
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        let mut bytes = encode(from(), &every_message()[which]).to_vec();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Ok(envelope) = decode(bytes.into()) {
+            // What was understood can be said again.
+            prop_assert_eq!(decode(encode(envelope.from, &envelope.message)), Ok(envelope));
+        }
+    }
+}

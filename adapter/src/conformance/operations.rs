@@ -1,0 +1,172 @@
+//! What is asked of, and done to, the sockets of the cluster; and what its servers say to each other.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::cluster::{TestCluster, args_of};
+use super::socket::{PATIENCE, Received};
+use crate::adapter::RemoteSocket;
+use crate::selector::{Room, Selector};
+
+fn rooms<const N: usize>(names: [&str; N]) -> Vec<Room> {
+    names.into_iter().map(Room::from).collect()
+}
+
+fn sorted(mut sockets: Vec<RemoteSocket>) -> Vec<RemoteSocket> {
+    sockets.sort_by_key(|socket| socket.id);
+    sockets
+}
+
+/// Fetched sockets carry their handshake, rooms and data, from whatever node.
+pub async fn sockets_are_fetched_with_what_they_say(cluster: &TestCluster) {
+    let (a, b, c) = (
+        cluster.socket(0, &["x", "a b"]).await,
+        cluster.socket(1, &["x"]).await,
+        cluster.socket(2, &["y"]).await,
+    );
+    let card = |id: crate::id::SocketId, names: &[&str]| RemoteSocket {
+        id,
+        handshake: json!({ "auth": { "of": id }, "headers": {} }),
+        rooms: std::iter::once(id.as_str()).chain(names.iter().copied()).map(Room::from).collect(),
+        data: json!({ "name": format!("socket {id}") }),
+    };
+    let (a, b, c) = (card(a.id, &["x", "a b"]), card(b.id, &["x"]), card(c.id, &["y"]));
+    for node in 0..3 {
+        let adapter = cluster.adapter(node, "/");
+        let all = adapter.fetch_sockets(&Selector::all()).await;
+        assert_eq!(all.missing, []);
+        assert_eq!(sorted(all.value), sorted(vec![a.clone(), b.clone(), c.clone()]));
+        let some = adapter.fetch_sockets(&Selector::rooms(["x", c.id.as_str()])).await;
+        assert_eq!(some.value.len(), 3);
+        let except = Selector { except: rooms(["y"]), ..Selector::rooms(["x"]) };
+        assert_eq!(sorted(adapter.fetch_sockets(&except).await.value), sorted(vec![a.clone(), b.clone()]));
+        let local = Selector { local: true, ..Selector::all() };
+        let expected = if cluster.len() == 1 { 3 } else { 1 };
+        assert_eq!(adapter.fetch_sockets(&local).await.value.len(), expected);
+    }
+}
+
+/// Sockets are counted once, in all rooms and in none.
+pub async fn sockets_are_counted(cluster: &TestCluster) {
+    let mut sockets = Vec::new();
+    for number in 0..9 {
+        sockets.push(cluster.socket(number % 3, if number % 2 == 0 { &["even", "x"] } else { &["x"] }).await);
+    }
+    for node in 0..3 {
+        let adapter = cluster.adapter(node, "/");
+        for (to, expected) in [
+            (Selector::all(), 9),
+            (Selector::rooms(["even"]), 5),
+            (Selector::rooms(["even", "x"]), 9),
+            (Selector::rooms(["nowhere"]), 0),
+            (Selector { except: rooms(["even"]), ..Selector::all() }, 4),
+        ] {
+            let count = adapter.count_sockets(&to).await;
+            assert_eq!((count.value, count.missing), (expected, vec![]));
+        }
+        assert_eq!(adapter.local_count(), 9 / cluster.len());
+    }
+}
+
+/// Sockets join and leave rooms by selector, wherever they are.
+pub async fn sockets_join_and_leave_by_selector(cluster: &TestCluster) {
+    let (mut a, mut b, mut c) =
+        (cluster.socket(0, &["x"]).await, cluster.socket(1, &["x"]).await, cluster.socket(2, &[]).await);
+    let adapter = cluster.adapter(0, "/");
+    let joined = adapter.sockets_join(&Selector::rooms(["x"]), &rooms(["new", "other"])).await;
+    assert_eq!(joined.map(|joined| joined.missing), Ok(vec![]));
+    cluster.emit(2, &Selector::rooms(["new"]), "joined");
+    // What nodes do has an order only with what the same node does.
+    let names = cluster.names(&mut [&mut a, &mut b, &mut c]).await;
+    assert_eq!(names, [vec!["joined"], vec!["joined"], vec![]]);
+    let left = cluster
+        .adapter(1, "/")
+        .sockets_leave(&Selector::rooms([a.id.as_str(), c.id.as_str()]), &rooms(["new"]))
+        .await;
+    assert_eq!(left.map(|left| left.missing), Ok(vec![]));
+    cluster.emit(2, &Selector::rooms(["new"]), "left");
+    cluster.emit(2, &Selector::rooms(["other"]), "other");
+    let names = cluster.names(&mut [&mut a, &mut b, &mut c]).await;
+    assert_eq!(names, [vec!["other"], vec!["left", "other"], vec![]]);
+}
+
+/// Sockets are disconnected by selector, behind what was emitted before.
+pub async fn sockets_are_disconnected_by_selector(cluster: &TestCluster) {
+    let (mut a, mut b, mut c) =
+        (cluster.socket(0, &["x"]).await, cluster.socket(1, &["x"]).await, cluster.socket(2, &["y"]).await);
+    let adapter = cluster.adapter(0, "/");
+    cluster.emit(0, &Selector::rooms(["x"]), "last");
+    for (to, close) in [("x", false), ("y", true)] {
+        let done = adapter.disconnect_sockets(&Selector::rooms([to]), close).await;
+        assert_eq!(done.map(|done| done.missing), Ok(vec![]));
+    }
+    for socket in [&mut a, &mut b] {
+        assert_eq!(socket.next().await.name(), "last");
+        assert_eq!(socket.next().await, Received::Disconnect(false));
+    }
+    assert_eq!(c.next().await, Received::Disconnect(true));
+}
+
+/// A server-side emit reaches the other servers and not the one that emits.
+pub async fn servers_hear_each_other(cluster: &TestCluster) {
+    let nodes = cluster.listen("/").await;
+    for (at, (adapter, _)) in nodes.iter().enumerate() {
+        assert_eq!(adapter.server_side_emit("hello", &args_of(&(at, "x"))), Ok(()));
+    }
+    for (at, (_, events)) in nodes.iter().enumerate() {
+        let mut heard: Vec<_> = events.wait(nodes.len() - 1).await;
+        heard.sort_by_key(|(_, args)| args.get::<usize>(0).unwrap());
+        let others = (0..nodes.len()).filter(|other| *other != at);
+        let expected: Vec<_> = others.map(|other| ("hello".to_owned(), args_of(&(other, "x")))).collect();
+        assert_eq!(heard, expected);
+    }
+}
+
+/// A server-side emit with an ack collects one answer of each other server, and names who was silent.
+pub async fn servers_answer_each_other(cluster: &TestCluster) {
+    let nodes = cluster.listen("/").await;
+    let tags: Vec<_> = (0..nodes.len()).map(|node| cluster.factory(node).node()).collect();
+    for (at, (adapter, _)) in nodes.iter().enumerate() {
+        let mut others: Vec<_> = tags.iter().copied().filter(|tag| *tag != tags[at]).collect();
+        others.sort_unstable();
+        let answers = adapter.server_side_emit_with_ack("ask", &args_of("x"), PATIENCE).await;
+        let mut from: Vec<String> = answers.value.iter().map(|args| args.get(0).unwrap()).collect();
+        from.sort_unstable();
+        assert_eq!(from, others.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(answers.missing, []);
+        let silent =
+            adapter.server_side_emit_with_ack("silent", &args_of("x"), Duration::from_millis(100)).await;
+        assert_eq!((silent.value, silent.missing), (vec![], others));
+    }
+}
+
+/// A socket knows its rooms, in the order of joining, its own first.
+pub async fn rooms_of_a_socket(cluster: &TestCluster) {
+    let a = cluster.socket(0, &["z", "a", "z"]).await;
+    let own = a.id.as_str();
+    assert_eq!(a.adapter.rooms_of(a.id), rooms([own, "z", "a"]));
+    assert!(a.adapter.is_member(a.id, own) && a.adapter.is_member(a.id, "z"));
+    assert!(!a.adapter.is_member(a.id, "b"));
+    a.adapter.leave(a.id, "z");
+    a.adapter.leave(a.id, "never joined");
+    assert_eq!(a.adapter.rooms_of(a.id), rooms([own, "a"]));
+    assert_eq!(a.adapter.remove(a.id), rooms([own, "a"]));
+    assert!(a.adapter.rooms_of(a.id).is_empty() && a.adapter.remove(a.id).is_empty());
+    assert!(!a.adapter.is_member(a.id, own));
+}
+
+/// A node that said goodbye is no member, and nobody waits for its answers.
+pub async fn a_node_that_left_is_not_waited_for(cluster: &TestCluster) {
+    if cluster.len() == 1 {
+        return;
+    }
+    let (a, _c) = (cluster.socket(0, &["x"]).await, cluster.socket(2, &["x"]).await);
+    assert_eq!(a.adapter.count_sockets(&Selector::all()).await.value, 2);
+    cluster.factory(2).shutdown().await;
+    for node in 0..2 {
+        cluster.wait_for_nodes(node, 2).await;
+        let count = cluster.adapter(node, "/").count_sockets(&Selector::rooms(["x"])).await;
+        assert_eq!((count.value, count.missing), (1, vec![]));
+    }
+}
