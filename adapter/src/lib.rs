@@ -14,6 +14,8 @@ mod counters;
 mod id;
 mod local;
 mod mailbox;
+#[cfg(feature = "nats")]
+pub mod nats;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod selector;

@@ -16,18 +16,18 @@ use tokio::{
     runtime::Handle,
     sync::{Semaphore, watch},
     task::JoinHandle,
-    time::{self, MissedTickBehavior},
+    time::{self, Instant, MissedTickBehavior},
 };
 
-use super::{
-    Driver, Fault, Inbound, LinkConfig, LinkStats, Site, inbound::Counters, runtime::DriverRuntime,
-};
+use super::{Driver, Fault, Inbound, LinkConfig, LinkStats, Site, inbound::Counters, runtime::DriverRuntime};
 use crate::cluster::{BusError, BusSink, BusState, Publication, Subject};
 
 /// What a publication costs of `max_in_flight` beside its payload and subject: the client's own command.
 const PUBLICATION_OVERHEAD: usize = 512;
 /// Losses within this time are reported together, because each report makes the cluster subscribe again.
 const LOSS_REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// A link that lived so long was a good one.
+const STEADY: Duration = Duration::from_secs(5);
 
 /// A bus over a driver.
 pub(crate) struct Core<D: Driver> {
@@ -120,7 +120,8 @@ impl<D: Driver> Core<D> {
     /// Queues a batch now; what comes back waits for the confirmation.
     fn queue(&self, batch: Vec<Publication>) -> BoxFuture<'static, Result<(), BusError>> {
         let max = self.driver.max_payload();
-        if let Some(longest) = batch.iter().map(|one| one.payload.len()).max().filter(|length| *length > max) {
+        if let Some(longest) = batch.iter().map(|one| one.payload.len()).max().filter(|length| *length > max)
+        {
             let text = format!("a payload of {longest} bytes, the longest that {} takes is {max}", D::NAME);
             return future::err(BusError::Refused(text)).boxed();
         }
@@ -213,7 +214,11 @@ impl<D: Driver> Core<D> {
     fn standing(&self) -> Result<(Arc<D::Link>, Fault), BusError> {
         let link = self.link.read();
         let Some(standing) = &*link else {
-            return Err(BusError::Unavailable(format!("not connected to {} at {}", D::NAME, self.driver.endpoint())));
+            return Err(BusError::Unavailable(format!(
+                "not connected to {} at {}",
+                D::NAME,
+                self.driver.endpoint()
+            )));
         };
         match standing.fault.raised() {
             Some(reason) => Err(BusError::Unavailable(reason)),
@@ -230,7 +235,8 @@ impl<D: Driver> Core<D> {
     async fn connect(&self, sink: &Arc<dyn BusSink>, home: &Handle) -> Result<Connected<D>, BusError> {
         let thread = |role| DriverRuntime::start(format!("{}-{role}", D::NAME));
         let threads = future::try_join(thread("read"), thread("write")).await;
-        let (reader, writer) = threads.map_err(|error| BusError::Unavailable(format!("no thread: {error}")))?;
+        let (reader, writer) =
+            threads.map_err(|error| BusError::Unavailable(format!("no thread: {error}")))?;
         let inbound = Inbound::new(Arc::clone(sink), home.clone(), Arc::clone(&self.counters));
         let fault = Fault::new();
         let site = Site {
@@ -243,7 +249,8 @@ impl<D: Driver> Core<D> {
         let link = match time::timeout(limit, self.driver.connect(site)).await {
             Ok(link) => link?,
             Err(_) => {
-                let text = format!("no answer from {} at {} within {limit:?}", D::NAME, self.driver.endpoint());
+                let text =
+                    format!("no answer from {} at {} within {limit:?}", D::NAME, self.driver.endpoint());
                 return Err(BusError::Unavailable(text));
             }
         };
@@ -252,7 +259,9 @@ impl<D: Driver> Core<D> {
 
     async fn supervise(self: Arc<Self>, sink: Arc<dyn BusSink>, home: Handle, mut connected: Connected<D>) {
         let mut closing = self.closing.subscribe();
+        let mut wait = self.config.reconnect_min;
         loop {
+            let since = Instant::now();
             let reason = {
                 let lost = std::pin::pin!(self.watch(&connected, &*sink));
                 let closed = std::pin::pin!(closing.wait_for(|closing| *closing));
@@ -267,8 +276,12 @@ impl<D: Driver> Core<D> {
             self.counters.outages.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(broker = D::NAME, endpoint = self.driver.endpoint(), %reason, "lost the broker");
             sink.state(BusState::Down);
+            // A link that dies young is no reason to begin with short waits again.
+            if since.elapsed() > STEADY {
+                wait = self.config.reconnect_min;
+            }
             let again = {
-                let connecting = std::pin::pin!(self.connect_again(&sink, &home));
+                let connecting = std::pin::pin!(self.connect_again(&sink, &home, &mut wait));
                 let closed = std::pin::pin!(closing.wait_for(|closing| *closing));
                 match future::select(connecting, closed).await {
                     Either::Left((connected, _)) => Some(connected),
@@ -278,21 +291,29 @@ impl<D: Driver> Core<D> {
             let Some(again) = again else { return };
             connected = again;
             self.stand(&connected);
-            tracing::info!(broker = D::NAME, endpoint = self.driver.endpoint(), "connected to the broker again");
+            tracing::info!(
+                broker = D::NAME,
+                endpoint = self.driver.endpoint(),
+                "connected to the broker again"
+            );
             sink.state(BusState::Up);
         }
     }
 
     /// Connects, without end.
-    async fn connect_again(&self, sink: &Arc<dyn BusSink>, home: &Handle) -> Connected<D> {
-        let mut wait = self.config.reconnect_min;
+    async fn connect_again(
+        &self,
+        sink: &Arc<dyn BusSink>,
+        home: &Handle,
+        wait: &mut Duration,
+    ) -> Connected<D> {
         loop {
-            time::sleep(wait).await;
+            time::sleep(*wait).await;
+            *wait = (*wait * 2).min(self.config.reconnect_max);
             match self.connect(sink, home).await {
                 Ok(connected) => return connected,
                 Err(error) => {
                     tracing::debug!(broker = D::NAME, endpoint = self.driver.endpoint(), %error, "not connected");
-                    wait = (wait * 2).min(self.config.reconnect_max);
                 }
             }
         }
@@ -336,7 +357,10 @@ impl<D: Driver> Core<D> {
             if let Err(failure) = reader {
                 // Behind a burst of messages an answer may be late; messages are an answer too.
                 if connected.inbound.received() == before {
-                    return format!("the subscribing connection does not answer: {}", failure.into_error(limit));
+                    return format!(
+                        "the subscribing connection does not answer: {}",
+                        failure.into_error(limit)
+                    );
                 }
             }
         }

@@ -103,7 +103,8 @@ pub(crate) trait Driver: Send + Sync + 'static {
     /// See [`Bus::subscribe`](crate::cluster::Bus::subscribe).
     fn subscribe(link: Arc<Self::Link>, subjects: Vec<Subject>) -> BoxFuture<'static, Result<(), BusError>>;
     /// See [`Bus::unsubscribe`](crate::cluster::Bus::unsubscribe).
-    fn unsubscribe(link: Arc<Self::Link>, subjects: Vec<Subject>) -> BoxFuture<'static, Result<(), BusError>>;
+    fn unsubscribe(link: Arc<Self::Link>, subjects: Vec<Subject>)
+    -> BoxFuture<'static, Result<(), BusError>>;
     /// A round trip on the publishing connection.
     fn ping_writer(link: Arc<Self::Link>) -> BoxFuture<'static, Result<(), BusError>>;
     /// A round trip on the subscribing connection.

@@ -74,10 +74,13 @@ impl RedisDriver {
     pub(super) fn new(config: &RedisConfig, channels: Channels) -> Result<Self, BusError> {
         let url = config.url.trim();
         if !url.starts_with("redis://") && !url.starts_with("rediss://") {
-            return Err(BusError::Configuration("the Redis URL must begin with redis:// or rediss://".into()));
+            return Err(BusError::Configuration(
+                "the Redis URL must begin with redis:// or rediss://".into(),
+            ));
         }
-        let mut parsed = Config::from_url(url)
-            .map_err(|error| BusError::Configuration(format!("the Redis URL is wrong: {}", error.details())))?;
+        let mut parsed = Config::from_url(url).map_err(|error| {
+            BusError::Configuration(format!("the Redis URL is wrong: {}", error.details()))
+        })?;
         let ServerConfig::Centralized { server } = &parsed.server else {
             return Err(BusError::Configuration("only a single Redis server is supported".into()));
         };
@@ -176,7 +179,10 @@ impl Driver for RedisDriver {
             let _turn = link.fence.lock().await;
             // No chunk is empty: UNSUBSCRIBE without a channel lets go of all.
             for chunk in subjects.chunks(SUBSCRIBE_CHUNK) {
-                link.reader.unsubscribe(link.channel_names(chunk)).await.map_err(|error| link.error(&error))?;
+                link.reader
+                    .unsubscribe(link.channel_names(chunk))
+                    .await
+                    .map_err(|error| link.error(&error))?;
             }
             link.ping(&link.reader).await
         }
@@ -248,12 +254,19 @@ async fn connect_on(runtime: &tokio::runtime::Handle, client: &Client, fault: &F
 }
 
 /// Hands the messages over until the link ends.
-async fn deliver(mut messages: broadcast::Receiver<Message>, channels: Channels, inbound: Inbound, fault: Fault) {
+async fn deliver(
+    mut messages: broadcast::Receiver<Message>,
+    channels: Channels,
+    inbound: Inbound,
+    fault: Fault,
+) {
     let _ended = EndsWithFault(fault);
     loop {
         match messages.recv().await {
             Ok(Message { channel, value, .. }) => {
-                let (Some(subject), Some(payload)) = (channels.subject(&channel), payload(value)) else { continue };
+                let (Some(subject), Some(payload)) = (channels.subject(&channel), payload(value)) else {
+                    continue;
+                };
                 if !inbound.message(subject, payload) {
                     return;
                 }
@@ -306,7 +319,10 @@ fn starts_with_code(text: &str) -> bool {
 
 /// The readable part of the debug text of an I/O error, which is what fred keeps of it.
 fn io_text(details: &str) -> &str {
-    details.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"')).map_or(details, |(text, _)| text)
+    details
+        .split_once("message: \"")
+        .and_then(|(_, rest)| rest.split_once('"'))
+        .map_or(details, |(text, _)| text)
 }
 
 #[cfg(test)]
@@ -316,7 +332,10 @@ mod tests {
     #[test]
     fn errors_are_sorted() {
         let sorted = |kind, text: &'static str| describe(&Error::new(kind, text), "h:1", &[]);
-        let refused = sorted(ErrorKind::IO, "Os { code: 111, kind: ConnectionRefused, message: \"Connection refused\" }");
+        let refused = sorted(
+            ErrorKind::IO,
+            "Os { code: 111, kind: ConnectionRefused, message: \"Connection refused\" }",
+        );
         assert_eq!(refused, BusError::Unavailable("h:1: Connection refused".into()));
         assert!(matches!(sorted(ErrorKind::Auth, "WRONGPASS invalid"), BusError::Refused(_)));
         assert!(matches!(sorted(ErrorKind::Unknown, "NOPERM no channel"), BusError::Refused(_)));

@@ -167,7 +167,9 @@ mod tests {
 
     #[test]
     fn configuration_errors_are_found_before_connecting() {
-        for url in ["", "nats://localhost", "redis-cluster://localhost", "redis://", "redis://:secret@host:notaport"] {
+        for url in
+            ["", "nats://localhost", "redis-cluster://localhost", "redis://", "redis://:secret@host:notaport"]
+        {
             let error = RedisBus::new(&RedisConfig::new(url)).expect_err(url);
             assert!(matches!(error, BusError::Configuration(_)), "{url}: {error}");
             assert!(!error.to_string().contains("secret"), "{error}");

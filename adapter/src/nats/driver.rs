@@ -1,0 +1,466 @@
+//! Core NATS through async-nats: one link is one publishing and one subscribing connection. The only file that names
+//! `async_nats`.
+//!
+//! What was found in async-nats 0.51 and what follows from it:
+//!
+//! - It reconnects without end and then sends again what was queued. Here a lost connection ends its link: the client is
+//!   told to wait for ever before a second connection, and dies with its runtime.
+//! - `flush` waits until the socket took the bytes, not for a PONG, and a hung server's socket takes a lot. So a
+//!   round trip is a message to an inbox of the same connection ([`Fence`]); the server handles what a connection sends in
+//!   order. Batches are confirmed by one, subscriptions too. This holds on one server. Between the servers of a cluster
+//!   interest spreads a moment later.
+//! - Every subscription is a channel of its own, whose first block is allocated with it: about 6 KiB each. Another way to
+//!   read them does not exist in this crate, so a node should fall back to hashed subjects long before 100,000 rooms.
+//!   All of them are read by one task through `SelectAll`, which looks only at those that have something. Messages of
+//!   one subject stay in order; between subjects they take turns, so the order across subjects is lost.
+//! - A full channel drops the message and sends an event, at most 128 of which wait. Here the connection and the reading
+//!   task share a thread: at most 128 times 64 KiB are read before tokio makes the connection yield, and then everything
+//!   read is delivered before more is read. A slow node is therefore felt by the server through TCP. Should a channel
+//!   overflow after all, that is counted and reported, though the count may be low.
+//! - Credentials in URLs are not used, they are taken out here.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError, Subscriber};
+use bytes::Bytes;
+use futures_util::{
+    FutureExt, StreamExt,
+    future::BoxFuture,
+    stream::{AbortHandle, Abortable, SelectAll},
+};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex as Turn, mpsc, oneshot},
+};
+
+use super::{NatsConfig, Subjects};
+use crate::{
+    broker::{Driver, Fault, Inbound, Site, redact},
+    cluster::{BusError, Publication, Subject},
+};
+
+/// Longer than any link lives.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// What a server takes if it was not asked yet.
+const DEFAULT_MAX_PAYLOAD: usize = 1024 * 1024;
+/// Batches of new subscriptions on their way to the reading task.
+const ADDITIONS: usize = 64;
+
+pub(super) struct NatsDriver {
+    servers: Vec<ServerAddr>,
+    credentials: Credentials,
+    endpoint: String,
+    subjects: Subjects,
+    subscription_capacity: usize,
+    connect_timeout: Duration,
+    max_payload: AtomicUsize,
+    secrets: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Credentials {
+    None,
+    Token(String),
+    User(String, String),
+}
+
+pub(super) struct NatsLink {
+    writer: Connection,
+    reader: Connection,
+    subjects: Subjects,
+    /// Held while a batch is queued, so that batches do not mix when the client's queue is full.
+    publishing: Turn<()>,
+    /// What is subscribed, and how to end it. Held while subscriptions are queued, so that a second caller's fence
+    /// comes behind the first caller's subscriptions.
+    subscribed: Turn<FxHashMap<Subject, AbortHandle>>,
+    additions: mpsc::Sender<Vec<Subscription>>,
+}
+
+/// A client with what was learnt about it.
+struct Connection {
+    client: Client,
+    fence: Arc<Fence>,
+    complaints: Complaints,
+}
+
+/// The last refusal that the server sent. It names no request, so it is given to the one that is waiting.
+type Complaints = Arc<Mutex<Option<String>>>;
+
+impl NatsDriver {
+    pub(super) fn new(config: &NatsConfig, subjects: Subjects) -> Result<Self, BusError> {
+        let (mut servers, mut credentials, mut endpoints) = (Vec::new(), Credentials::None, Vec::new());
+        for url in config.url.split(',').map(str::trim).filter(|url| !url.is_empty()) {
+            let (address, found) = parse_server(url)?;
+            if credentials == Credentials::None {
+                credentials = found;
+            }
+            endpoints.push(format!("{}:{}", address.host(), address.port()));
+            servers.push(address);
+        }
+        if servers.is_empty() {
+            return Err(BusError::Configuration("the NATS URL names no server".into()));
+        }
+        let secrets = match &credentials {
+            Credentials::None => Vec::new(),
+            Credentials::Token(secret) | Credentials::User(_, secret) => vec![secret.clone()],
+        };
+        Ok(Self {
+            servers,
+            credentials,
+            endpoint: endpoints.join(","),
+            subjects,
+            subscription_capacity: config.subscription_capacity.max(1),
+            connect_timeout: config.link.connect_timeout,
+            max_payload: AtomicUsize::new(DEFAULT_MAX_PAYLOAD),
+            secrets,
+        })
+    }
+
+    fn options(&self, fault: Fault, inbound: Inbound, complaints: Complaints) -> ConnectOptions {
+        let options = match self.credentials.clone() {
+            Credentials::None => ConnectOptions::new(),
+            Credentials::Token(token) => ConnectOptions::with_token(token),
+            Credentials::User(user, password) => ConnectOptions::with_user_and_password(user, password),
+        };
+        let connected = Arc::new(AtomicBool::new(false));
+        let was_connected = Arc::clone(&connected);
+        options
+            .name("roomcast")
+            .custom_inbox_prefix(self.subjects.inbox())
+            .subscription_capacity(self.subscription_capacity)
+            // One server that does not answer must leave time for the others.
+            .connection_timeout(self.connect_timeout / u32::try_from(self.servers.len()).unwrap_or(u32::MAX))
+            .reconnect_delay_callback(move |_| {
+                if was_connected.load(Ordering::Relaxed) { NEVER } else { Duration::ZERO }
+            })
+            .event_callback(move |event| {
+                match event {
+                    Event::Connected => connected.store(true, Ordering::Relaxed),
+                    Event::Disconnected | Event::Closed => fault.raise("the connection was closed"),
+                    Event::SlowConsumer(_) | Event::ServerError(ServerError::SlowConsumer(_)) => {
+                        inbound.lost(1)
+                    }
+                    Event::ServerError(error) => {
+                        tracing::warn!(%error, "NATS complains");
+                        *complaints.lock() = Some(error.to_string());
+                    }
+                    event => tracing::info!(%event, "NATS says"),
+                }
+                std::future::ready(())
+            })
+    }
+
+    /// Connects on the runtime of its thread, where the client's tasks stay.
+    async fn connect_on(&self, runtime: &Handle, site: &Site) -> Result<Connection, BusError> {
+        let complaints = Complaints::default();
+        let options = self.options(site.fault.clone(), site.inbound.clone(), Arc::clone(&complaints));
+        let servers = self.servers.clone();
+        let connecting = runtime.spawn(async move {
+            let client = options.connect(servers).await.map_err(|error| {
+                let text = error.to_string();
+                match error.kind() {
+                    ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                        BusError::Refused(text)
+                    }
+                    ConnectErrorKind::ServerParse | ConnectErrorKind::Tls => BusError::Configuration(text),
+                    _ => BusError::Unavailable(text),
+                }
+            })?;
+            let fence = Fence::raise(&client).await?;
+            Ok(Connection { client, fence, complaints })
+        });
+        let lost = |_| Err(BusError::Unavailable("the connection was closed".into()));
+        let connection = connecting.await.unwrap_or_else(lost).map_err(|error| self.describe(error))?;
+        connection.round_trip().await.map_err(|error| self.describe(error))?;
+        Ok(connection)
+    }
+
+    /// Adds where it happened, and makes sure that no secret is in the text.
+    fn describe(&self, error: BusError) -> BusError {
+        let text = |text: String| redact(format!("{}: {text}", self.endpoint), &self.secrets);
+        match error {
+            BusError::Unavailable(what) => BusError::Unavailable(text(what)),
+            BusError::Refused(what) => BusError::Refused(text(what)),
+            BusError::Configuration(what) => BusError::Configuration(text(what)),
+        }
+    }
+}
+
+impl Driver for NatsDriver {
+    const NAME: &'static str = "nats";
+    type Link = NatsLink;
+
+    fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    fn connect(&self, site: Site) -> BoxFuture<'_, Result<NatsLink, BusError>> {
+        async move {
+            let writer = self.connect_on(&site.writer, &site).await?;
+            let reader = self.connect_on(&site.reader, &site).await?;
+            let max_payload = writer.client.max_payload().min(reader.client.max_payload());
+            self.max_payload.store(max_payload, Ordering::Relaxed);
+            let (additions, added) = mpsc::channel(ADDITIONS);
+            let delivery = deliver(added, site.inbound, site.fault);
+            // Without tokio's budget, so that everything that was read is delivered before more is read.
+            site.reader.spawn(tokio::task::unconstrained(delivery));
+            Ok(NatsLink {
+                writer,
+                reader,
+                subjects: self.subjects.clone(),
+                publishing: Turn::new(()),
+                subscribed: Turn::default(),
+                additions,
+            })
+        }
+        .boxed()
+    }
+
+    fn publish(link: Arc<NatsLink>, batch: Vec<Publication>) -> BoxFuture<'static, Result<(), BusError>> {
+        async move {
+            let turn = link.publishing.lock().await;
+            for Publication { subject, payload } in batch {
+                let subject = link.subjects.encode(&subject);
+                link.writer.client.publish(subject, payload).await.map_err(unavailable)?;
+            }
+            let passed = link.writer.fence.enter(&link.writer.client).await?;
+            drop(turn);
+            link.writer.answer(passed).await
+        }
+        .boxed()
+    }
+
+    fn subscribe(link: Arc<NatsLink>, subjects: Vec<Subject>) -> BoxFuture<'static, Result<(), BusError>> {
+        async move {
+            let mut subscribed = link.subscribed.lock().await;
+            let mut added = Vec::new();
+            for subject in subjects {
+                if subscribed.contains_key(&subject) {
+                    continue;
+                }
+                let messages = link.reader.client.subscribe(link.subjects.encode(&subject)).await;
+                let (handle, registration) = AbortHandle::new_pair();
+                let messages = Abortable::new(messages.map_err(unavailable)?, registration);
+                subscribed.insert(Arc::clone(&subject), handle);
+                added.push(Subscription { subject, messages });
+            }
+            if !added.is_empty() {
+                link.additions.send(added).await.map_err(unavailable)?;
+            }
+            let passed = link.reader.fence.enter(&link.reader.client).await?;
+            drop(subscribed);
+            link.reader.answer(passed).await
+        }
+        .boxed()
+    }
+
+    fn unsubscribe(link: Arc<NatsLink>, subjects: Vec<Subject>) -> BoxFuture<'static, Result<(), BusError>> {
+        async move {
+            let mut subscribed = link.subscribed.lock().await;
+            for subject in subjects {
+                // The reading task drops the subscription, which tells the server.
+                if let Some(subscription) = subscribed.remove(&subject) {
+                    subscription.abort();
+                }
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn ping_writer(link: Arc<NatsLink>) -> BoxFuture<'static, Result<(), BusError>> {
+        async move { link.writer.round_trip().await }.boxed()
+    }
+
+    fn ping_reader(link: Arc<NatsLink>) -> BoxFuture<'static, Result<(), BusError>> {
+        async move { link.reader.round_trip().await }.boxed()
+    }
+
+    fn max_payload(&self) -> usize {
+        self.max_payload.load(Ordering::Relaxed)
+    }
+}
+
+impl Connection {
+    async fn round_trip(&self) -> Result<(), BusError> {
+        let passed = self.fence.enter(&self.client).await?;
+        passed.await.map_err(unavailable)
+    }
+
+    /// Waits for the fence behind a request, and asks whether the server complained meanwhile.
+    async fn answer(&self, passed: oneshot::Receiver<()>) -> Result<(), BusError> {
+        passed.await.map_err(unavailable)?;
+        match self.complaints.lock().take() {
+            Some(complaint) => Err(BusError::Refused(complaint)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Round trips: numbered messages to an inbox on the same connection.
+struct Fence {
+    inbox: String,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    next: u64,
+    /// By number. Whoever stopped waiting leaves an entry until the answer comes.
+    senders: HashMap<u64, oneshot::Sender<()>>,
+}
+
+impl Fence {
+    /// Must be called on the runtime of the connection.
+    async fn raise(client: &Client) -> Result<Arc<Self>, BusError> {
+        let fence = Arc::new(Self { inbox: client.new_inbox(), waiting: Mutex::default() });
+        let mut answers = client.subscribe(fence.inbox.clone()).await.map_err(unavailable)?;
+        let answered = Arc::clone(&fence);
+        tokio::spawn(async move {
+            while let Some(answer) = answers.next().await {
+                answered.pass(&answer.payload);
+            }
+        });
+        Ok(fence)
+    }
+
+    fn pass(&self, number: &[u8]) {
+        let Ok(number) = <[u8; 8]>::try_from(number) else { return };
+        let sender = self.waiting.lock().senders.remove(&u64::from_be_bytes(number));
+        if let Some(sender) = sender {
+            // Nobody may be waiting any more.
+            let _ = sender.send(());
+        }
+    }
+
+    /// Queues a fence. What comes back is ready when the server has handled it.
+    async fn enter(&self, client: &Client) -> Result<oneshot::Receiver<()>, BusError> {
+        let (sender, receiver) = oneshot::channel();
+        let number = {
+            let mut waiting = self.waiting.lock();
+            waiting.next += 1;
+            let number = waiting.next;
+            waiting.senders.insert(number, sender);
+            number
+        };
+        let payload = Bytes::copy_from_slice(&number.to_be_bytes());
+        client.publish(self.inbox.clone(), payload).await.map_err(unavailable)?;
+        Ok(receiver)
+    }
+}
+
+/// A subscription on its way to the reading task, and in it.
+struct Subscription {
+    subject: Subject,
+    messages: Abortable<Subscriber>,
+}
+
+/// Hands the messages of all subscriptions over until the link ends.
+async fn deliver(mut added: mpsc::Receiver<Vec<Subscription>>, inbound: Inbound, fault: Fault) {
+    let _ended = EndsWithFault(fault);
+    let mut subscriptions = SelectAll::new();
+    loop {
+        tokio::select! {
+            biased;
+            more = added.recv() => {
+                let Some(more) = more else { return };
+                for Subscription { subject, messages } in more {
+                    subscriptions.push(messages.map(move |message| (Arc::clone(&subject), message.payload)));
+                }
+            }
+            Some((subject, payload)) = subscriptions.next(), if !subscriptions.is_empty() => {
+                if !inbound.message(&subject, payload) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A link that does not deliver is lost, also when the sink panicked.
+struct EndsWithFault(Fault);
+
+impl Drop for EndsWithFault {
+    fn drop(&mut self) {
+        self.0.raise("the delivery of messages ended");
+    }
+}
+
+/// The address without its credentials, and those.
+fn parse_server(url: &str) -> Result<(ServerAddr, Credentials), BusError> {
+    let wrong = |text: String| BusError::Configuration(format!("the NATS URL is wrong: {text}"));
+    let address: ServerAddr = url.parse().map_err(|error: std::io::Error| wrong(error.to_string()))?;
+    if address.is_websocket() {
+        return Err(wrong("WebSocket is not supported".into()));
+    }
+    let mut parsed = address.into_inner();
+    if parsed.host_str().is_none_or(str::is_empty) {
+        return Err(wrong("no host".into()));
+    }
+    let user = decode(parsed.username());
+    let credentials = match (user.is_empty(), parsed.password().map(decode)) {
+        (_, Some(password)) => Credentials::User(user, password),
+        (false, None) => Credentials::Token(user),
+        (true, None) => Credentials::None,
+    };
+    let cleared = parsed.set_username("").and_then(|()| parsed.set_password(None));
+    cleared.map_err(|()| wrong("credentials without a host".into()))?;
+    let address = ServerAddr::from_url(parsed).map_err(|error| wrong(error.to_string()))?;
+    Ok((address, credentials))
+}
+
+/// Percent-decoding. What is no escape stands for itself.
+fn decode(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        let digit = |at: usize| tail.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+        match (byte, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high * 16 + low) as u8);
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            _ => {
+                out.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn unavailable(error: impl std::fmt::Display) -> BusError {
+    BusError::Unavailable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_taken_out_of_urls() {
+        let user = |user: &str, password: &str| Credentials::User(user.into(), password.into());
+        for (url, host, port, credentials) in [
+            ("nats://localhost", "localhost", 4222, Credentials::None),
+            ("localhost:1", "localhost", 1, Credentials::None),
+            ("nats://to%40ken@h:2", "h", 2, Credentials::Token("to@ken".into())),
+            ("tls://u:p%2Cw@h:3", "h", 3, user("u", "p,w")),
+            ("nats://:p@h", "h", 4222, user("", "p")),
+            ("nats://u:100%25%@h", "h", 4222, user("u", "100%%")),
+        ] {
+            let (address, found) = parse_server(url).expect(url);
+            assert_eq!((address.host(), address.port()), (host, port), "{url}");
+            assert!(found == credentials, "{url}");
+            assert!(!address.has_user_pass() && address.password().is_none(), "{url}");
+        }
+    }
+}
