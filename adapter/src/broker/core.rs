@@ -22,12 +22,13 @@ use tokio::{
 use super::{Driver, Fault, Inbound, LinkConfig, LinkStats, Site, inbound::Counters, runtime::DriverRuntime};
 use crate::cluster::{BusError, BusSink, BusState, Publication, Subject};
 
-/// What a publication costs of `max_in_flight` beside its payload and subject: the client's own command.
-const PUBLICATION_OVERHEAD: usize = 512;
 /// Losses within this time are reported together, because each report makes the cluster subscribe again.
 const LOSS_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// A link that lived so long was a good one.
 const STEADY: Duration = Duration::from_secs(5);
+
+/// What a call on a link returns.
+type Call = BoxFuture<'static, Result<(), BusError>>;
 
 /// A bus over a driver.
 pub(crate) struct Core<D: Driver> {
@@ -100,7 +101,7 @@ impl<D: Driver> Core<D> {
         Ok(())
     }
 
-    pub(crate) fn publish(&self, batch: Vec<Publication>) -> BoxFuture<'static, Result<(), BusError>> {
+    pub(crate) fn publish(&self, batch: Vec<Publication>) -> Call {
         if batch.is_empty() {
             return future::ok(()).boxed();
         }
@@ -118,7 +119,7 @@ impl<D: Driver> Core<D> {
     }
 
     /// Queues a batch now; what comes back waits for the confirmation.
-    fn queue(&self, batch: Vec<Publication>) -> BoxFuture<'static, Result<(), BusError>> {
+    fn queue(&self, batch: Vec<Publication>) -> Call {
         let max = self.driver.max_payload();
         if let Some(longest) = batch.iter().map(|one| one.payload.len()).max().filter(|length| *length > max)
         {
@@ -129,7 +130,7 @@ impl<D: Driver> Core<D> {
             Ok(standing) => standing,
             Err(error) => return future::err(error).boxed(),
         };
-        let cost = |one: &Publication| one.payload.len() + one.subject.len() + PUBLICATION_OVERHEAD;
+        let cost = |one: &Publication| one.payload.len() + one.subject.len() + D::PUBLICATION_OVERHEAD;
         // A batch that is larger than the bound by itself may go alone.
         let cost = batch.iter().map(cost).sum::<usize>().min(self.config.max_in_flight);
         let cost = u32::try_from(cost).unwrap_or(u32::MAX);
@@ -146,25 +147,21 @@ impl<D: Driver> Core<D> {
             result.map_err(|failure| failure.into_error(limit))
         }
         .boxed();
-        match publishing.as_mut().now_or_never() {
+        match first_poll(&mut publishing) {
             Some(result) => future::ready(result).boxed(),
             None => publishing,
         }
     }
 
-    pub(crate) fn subscribe(&self, subjects: Vec<Subject>) -> BoxFuture<'static, Result<(), BusError>> {
+    pub(crate) fn subscribe(&self, subjects: Vec<Subject>) -> Call {
         self.on_reader(subjects, D::subscribe)
     }
 
-    pub(crate) fn unsubscribe(&self, subjects: Vec<Subject>) -> BoxFuture<'static, Result<(), BusError>> {
+    pub(crate) fn unsubscribe(&self, subjects: Vec<Subject>) -> Call {
         self.on_reader(subjects, D::unsubscribe)
     }
 
-    fn on_reader(
-        &self,
-        subjects: Vec<Subject>,
-        act: fn(Arc<D::Link>, Vec<Subject>) -> BoxFuture<'static, Result<(), BusError>>,
-    ) -> BoxFuture<'static, Result<(), BusError>> {
+    fn on_reader(&self, subjects: Vec<Subject>, act: fn(Arc<D::Link>, Vec<Subject>) -> Call) -> Call {
         if subjects.is_empty() {
             return future::ok(()).boxed();
         }
@@ -178,7 +175,7 @@ impl<D: Driver> Core<D> {
             bounded(act(link, subjects), &fault, limit).await.map_err(|failure| failure.into_error(limit))
         }
         .boxed();
-        match acting.as_mut().now_or_never() {
+        match first_poll(&mut acting) {
             Some(result) => future::ready(result).boxed(),
             None => acting,
         }
@@ -351,10 +348,11 @@ impl<D: Driver> Core<D> {
             let writer = bounded(D::ping_writer(Arc::clone(&connected.link)), &connected.fault, limit);
             let reader = bounded(D::ping_reader(Arc::clone(&connected.link)), &connected.fault, limit);
             let (writer, reader) = future::join(writer, reader).await;
-            if let Err(failure) = writer {
+            // A refusal is an answer, and may belong to another request.
+            if let Some(failure) = writer.err().filter(Failure::is_silence) {
                 return format!("the publishing connection does not answer: {}", failure.into_error(limit));
             }
-            if let Err(failure) = reader {
+            if let Some(failure) = reader.err().filter(Failure::is_silence) {
                 // Behind a burst of messages an answer may be late; messages are an answer too.
                 if connected.inbound.received() == before {
                     return format!(
@@ -375,6 +373,10 @@ enum Failure {
 }
 
 impl Failure {
+    fn is_silence(&self) -> bool {
+        !matches!(self, Self::Broker(BusError::Refused(_)))
+    }
+
     fn into_error(self, limit: Duration) -> BusError {
         match self {
             Self::Broker(error) => error,
@@ -384,12 +386,14 @@ impl Failure {
     }
 }
 
+/// Polls a call once, which queues what it has to send. Without tokio's budget: a task that has used its own up would
+/// otherwise queue nothing, and later calls would overtake.
+fn first_poll(call: &mut Call) -> Option<Result<(), BusError>> {
+    tokio::task::unconstrained(call.as_mut()).now_or_never()
+}
+
 /// Waits for a call until the link is lost or the time is up. The call is polled first.
-async fn bounded(
-    call: BoxFuture<'static, Result<(), BusError>>,
-    fault: &Fault,
-    limit: Duration,
-) -> Result<(), Failure> {
+async fn bounded(call: Call, fault: &Fault, limit: Duration) -> Result<(), Failure> {
     tokio::select! {
         biased;
         result = call => result.map_err(Failure::Broker),

@@ -40,7 +40,7 @@ pub struct LinkConfig {
     pub reconnect_min: Duration,
     /// The longest wait between two attempts to connect. Default 1 s.
     pub reconnect_max: Duration,
-    /// How many bytes, overhead included, may be published and not yet confirmed. More is refused. Default 32 MiB.
+    /// How many bytes, overhead included, may be published and not yet confirmed. More is refused. Default 64 MiB.
     pub max_in_flight: usize,
 }
 
@@ -53,7 +53,7 @@ impl Default for LinkConfig {
             keepalive_interval: Duration::from_secs(3),
             reconnect_min: Duration::from_millis(50),
             reconnect_max: Duration::from_secs(1),
-            max_in_flight: 32 * 1024 * 1024,
+            max_in_flight: 64 * 1024 * 1024,
         }
     }
 }
@@ -91,6 +91,8 @@ pub(crate) struct Site {
 pub(crate) trait Driver: Send + Sync + 'static {
     /// The broker's name in logs and threads.
     const NAME: &'static str;
+    /// What a publication that waits costs of `max_in_flight` beside its payload and subject, in bytes.
+    const PUBLICATION_OVERHEAD: usize;
     /// Two connections.
     type Link: Send + Sync + 'static;
 

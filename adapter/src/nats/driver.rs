@@ -20,7 +20,7 @@
 //! - Credentials in URLs are not used, they are taken out here.
 
 use std::{
-    collections::HashMap,
+    collections::hash_map::Entry,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -32,14 +32,17 @@ use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, Se
 use bytes::Bytes;
 use futures_util::{
     FutureExt, StreamExt,
-    future::BoxFuture,
+    future::{self, BoxFuture},
     stream::{AbortHandle, Abortable, SelectAll},
 };
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::{
     runtime::Handle,
-    sync::{Mutex as Turn, mpsc, oneshot},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
 };
 
 use super::{NatsConfig, Subjects};
@@ -52,6 +55,12 @@ use crate::{
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// What a server takes if it was not asked yet.
 const DEFAULT_MAX_PAYLOAD: usize = 1024 * 1024;
+/// Batches that wait for the publishing task; `LinkConfig::max_in_flight` bounds their bytes.
+const PUBLICATIONS: usize = 64 * 1024;
+/// How many of them share a fence.
+const BATCHES_PER_FENCE: usize = 64;
+/// Requests that wait for the subscribing task.
+const CHANGES: usize = 16 * 1024;
 /// Batches of new subscriptions on their way to the reading task.
 const ADDITIONS: usize = 64;
 
@@ -76,24 +85,25 @@ enum Credentials {
 pub(super) struct NatsLink {
     writer: Connection,
     reader: Connection,
-    subjects: Subjects,
-    /// Held while a batch is queued, so that batches do not mix when the client's queue is full.
-    publishing: Turn<()>,
-    /// What is subscribed, and how to end it. Held while subscriptions are queued, so that a second caller's fence
-    /// comes behind the first caller's subscriptions.
-    subscribed: Turn<FxHashMap<Subject, AbortHandle>>,
-    additions: mpsc::Sender<Vec<Subscription>>,
+    publications: mpsc::Sender<(Vec<Publication>, Reply)>,
+    subscriptions: mpsc::Sender<(Change, Reply)>,
 }
 
-/// A client with what was learnt about it.
+/// Whom to tell that a request was done.
+type Reply = oneshot::Sender<Result<(), BusError>>;
+
+/// What is asked of the task that owns the subscriptions.
+enum Change {
+    Subscribe(Vec<Subject>),
+    Unsubscribe(Vec<Subject>),
+}
+
+/// A client with its round trips.
+#[derive(Clone)]
 struct Connection {
     client: Client,
     fence: Arc<Fence>,
-    complaints: Complaints,
 }
-
-/// The last refusal that the server sent. It names no request, so it is given to the one that is waiting.
-type Complaints = Arc<Mutex<Option<String>>>;
 
 impl NatsDriver {
     pub(super) fn new(config: &NatsConfig, subjects: Subjects) -> Result<Self, BusError> {
@@ -125,7 +135,7 @@ impl NatsDriver {
         })
     }
 
-    fn options(&self, fault: Fault, inbound: Inbound, complaints: Complaints) -> ConnectOptions {
+    fn options(&self, fault: Fault, inbound: Inbound, fence: Arc<Fence>) -> ConnectOptions {
         let options = match self.credentials.clone() {
             Credentials::None => ConnectOptions::new(),
             Credentials::Token(token) => ConnectOptions::with_token(token),
@@ -147,11 +157,11 @@ impl NatsDriver {
                     Event::Connected => connected.store(true, Ordering::Relaxed),
                     Event::Disconnected | Event::Closed => fault.raise("the connection was closed"),
                     Event::SlowConsumer(_) | Event::ServerError(ServerError::SlowConsumer(_)) => {
-                        inbound.lost(1)
+                        inbound.lost(1);
                     }
                     Event::ServerError(error) => {
                         tracing::warn!(%error, "NATS complains");
-                        *complaints.lock() = Some(error.to_string());
+                        fence.waiting.lock().complaint = Some(error.to_string());
                     }
                     event => tracing::info!(%event, "NATS says"),
                 }
@@ -161,11 +171,11 @@ impl NatsDriver {
 
     /// Connects on the runtime of its thread, where the client's tasks stay.
     async fn connect_on(&self, runtime: &Handle, site: &Site) -> Result<Connection, BusError> {
-        let complaints = Complaints::default();
-        let options = self.options(site.fault.clone(), site.inbound.clone(), Arc::clone(&complaints));
+        let fence = Arc::new(Fence::default());
+        let options = self.options(site.fault.clone(), site.inbound.clone(), Arc::clone(&fence));
         let servers = self.servers.clone();
         let connecting = runtime.spawn(async move {
-            let client = options.connect(servers).await.map_err(|error| {
+            let client = options.connect(servers).boxed().await.map_err(|error| {
                 let text = error.to_string();
                 match error.kind() {
                     ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
@@ -175,11 +185,12 @@ impl NatsDriver {
                     _ => BusError::Unavailable(text),
                 }
             })?;
-            let fence = Fence::raise(&client).await?;
-            Ok(Connection { client, fence, complaints })
+            let connection = Connection { client, fence };
+            connection.listen().await?;
+            Ok(connection)
         });
-        let lost = |_| Err(BusError::Unavailable("the connection was closed".into()));
-        let connection = connecting.await.unwrap_or_else(lost).map_err(|error| self.describe(error))?;
+        let connection =
+            connecting.await.unwrap_or_else(|_| Err(closed())).map_err(|error| self.describe(error))?;
         connection.round_trip().await.map_err(|error| self.describe(error))?;
         Ok(connection)
     }
@@ -197,6 +208,7 @@ impl NatsDriver {
 
 impl Driver for NatsDriver {
     const NAME: &'static str = "nats";
+    const PUBLICATION_OVERHEAD: usize = 512;
     type Link = NatsLink;
 
     fn endpoint(&self) -> &str {
@@ -209,72 +221,28 @@ impl Driver for NatsDriver {
             let reader = self.connect_on(&site.reader, &site).await?;
             let max_payload = writer.client.max_payload().min(reader.client.max_payload());
             self.max_payload.store(max_payload, Ordering::Relaxed);
+            let (publications, published) = mpsc::channel(PUBLICATIONS);
+            site.writer.spawn(publish(writer.clone(), published, self.subjects.clone()));
             let (additions, added) = mpsc::channel(ADDITIONS);
-            let delivery = deliver(added, site.inbound, site.fault);
+            let (subscriptions, changes) = mpsc::channel(CHANGES);
+            site.reader.spawn(subscribe(reader.clone(), changes, self.subjects.clone(), additions));
             // Without tokio's budget, so that everything that was read is delivered before more is read.
-            site.reader.spawn(tokio::task::unconstrained(delivery));
-            Ok(NatsLink {
-                writer,
-                reader,
-                subjects: self.subjects.clone(),
-                publishing: Turn::new(()),
-                subscribed: Turn::default(),
-                additions,
-            })
+            site.reader.spawn(tokio::task::unconstrained(deliver(added, site.inbound, site.fault)));
+            Ok(NatsLink { writer, reader, publications, subscriptions })
         }
         .boxed()
     }
 
     fn publish(link: Arc<NatsLink>, batch: Vec<Publication>) -> BoxFuture<'static, Result<(), BusError>> {
-        async move {
-            let turn = link.publishing.lock().await;
-            for Publication { subject, payload } in batch {
-                let subject = link.subjects.encode(&subject);
-                link.writer.client.publish(subject, payload).await.map_err(unavailable)?;
-            }
-            let passed = link.writer.fence.enter(&link.writer.client).await?;
-            drop(turn);
-            link.writer.answer(passed).await
-        }
-        .boxed()
+        request(&link.publications, batch)
     }
 
     fn subscribe(link: Arc<NatsLink>, subjects: Vec<Subject>) -> BoxFuture<'static, Result<(), BusError>> {
-        async move {
-            let mut subscribed = link.subscribed.lock().await;
-            let mut added = Vec::new();
-            for subject in subjects {
-                if subscribed.contains_key(&subject) {
-                    continue;
-                }
-                let messages = link.reader.client.subscribe(link.subjects.encode(&subject)).await;
-                let (handle, registration) = AbortHandle::new_pair();
-                let messages = Abortable::new(messages.map_err(unavailable)?, registration);
-                subscribed.insert(Arc::clone(&subject), handle);
-                added.push(Subscription { subject, messages });
-            }
-            if !added.is_empty() {
-                link.additions.send(added).await.map_err(unavailable)?;
-            }
-            let passed = link.reader.fence.enter(&link.reader.client).await?;
-            drop(subscribed);
-            link.reader.answer(passed).await
-        }
-        .boxed()
+        request(&link.subscriptions, Change::Subscribe(subjects))
     }
 
     fn unsubscribe(link: Arc<NatsLink>, subjects: Vec<Subject>) -> BoxFuture<'static, Result<(), BusError>> {
-        async move {
-            let mut subscribed = link.subscribed.lock().await;
-            for subject in subjects {
-                // The reading task drops the subscription, which tells the server.
-                if let Some(subscription) = subscribed.remove(&subject) {
-                    subscription.abort();
-                }
-            }
-            Ok(())
-        }
-        .boxed()
+        request(&link.subscriptions, Change::Unsubscribe(subjects))
     }
 
     fn ping_writer(link: Arc<NatsLink>) -> BoxFuture<'static, Result<(), BusError>> {
@@ -290,71 +258,158 @@ impl Driver for NatsDriver {
     }
 }
 
-impl Connection {
-    async fn round_trip(&self) -> Result<(), BusError> {
-        let passed = self.fence.enter(&self.client).await?;
-        passed.await.map_err(unavailable)
+/// Gives a request to its task, now, so that requests stay in the order of the calls whoever is polled first.
+fn request<T>(queue: &mpsc::Sender<(T, Reply)>, what: T) -> BoxFuture<'static, Result<(), BusError>> {
+    let (reply, answer) = oneshot::channel();
+    match queue.try_send((what, reply)) {
+        Ok(()) => async move { answer.await.unwrap_or_else(|_| Err(closed())) }.boxed(),
+        Err(TrySendError::Full(_)) => {
+            future::err(BusError::Unavailable("too much is waiting for the server".into())).boxed()
+        }
+        Err(TrySendError::Closed(_)) => future::err(closed()).boxed(),
     }
+}
 
-    /// Waits for the fence behind a request, and asks whether the server complained meanwhile.
-    async fn answer(&self, passed: oneshot::Receiver<()>) -> Result<(), BusError> {
-        passed.await.map_err(unavailable)?;
-        match self.complaints.lock().take() {
-            Some(complaint) => Err(BusError::Refused(complaint)),
-            None => Ok(()),
+/// Publishes batches. Those that wait together share a fence.
+async fn publish(to: Connection, mut batches: mpsc::Receiver<(Vec<Publication>, Reply)>, subjects: Subjects) {
+    let (mut waiting, mut replies) = (Vec::new(), Vec::new());
+    while batches.recv_many(&mut waiting, BATCHES_PER_FENCE).await > 0 {
+        for (batch, reply) in waiting.drain(..) {
+            let mut result = Ok(());
+            for Publication { subject, payload } in batch {
+                result = to.client.publish(subjects.encode(&subject), payload).await;
+                if result.is_err() {
+                    break;
+                }
+            }
+            match result {
+                Ok(()) => replies.push(reply),
+                // Nobody may be waiting any more, here and below.
+                Err(error) => drop(reply.send(Err(unavailable(error)))),
+            }
+        }
+        to.fence(std::mem::take(&mut replies)).await;
+    }
+}
+
+/// Makes and ends subscriptions.
+async fn subscribe(
+    to: Connection,
+    mut changes: mpsc::Receiver<(Change, Reply)>,
+    subjects: Subjects,
+    additions: mpsc::Sender<Vec<Subscription>>,
+) {
+    let mut subscribed: FxHashMap<Subject, AbortHandle> = FxHashMap::default();
+    while let Some((change, reply)) = changes.recv().await {
+        let (mut added, mut result) = (Vec::new(), Ok(()));
+        match change {
+            Change::Subscribe(wanted) => {
+                for subject in wanted {
+                    let Entry::Vacant(place) = subscribed.entry(Arc::clone(&subject)) else { continue };
+                    match to.client.subscribe(subjects.encode(&subject)).await {
+                        Ok(messages) => {
+                            let (handle, registration) = AbortHandle::new_pair();
+                            place.insert(handle);
+                            added.push(Subscription {
+                                subject,
+                                messages: Abortable::new(messages, registration),
+                            });
+                        }
+                        Err(error) => result = Err(unavailable(error)),
+                    }
+                }
+            }
+            // The reading task drops the subscription, which tells the server.
+            Change::Unsubscribe(unwanted) => {
+                unwanted
+                    .iter()
+                    .filter_map(|subject| subscribed.remove(subject))
+                    .for_each(|handle| handle.abort());
+            }
+        }
+        if !added.is_empty() && additions.send(added).await.is_err() {
+            return;
+        }
+        match result {
+            // Those that stood before wait too: their making may still be on its way.
+            Ok(()) => to.fence(vec![reply]).await,
+            Err(error) => drop(reply.send(Err(error))),
         }
     }
 }
 
+impl Connection {
+    /// Begins to listen for answers to fences. Must be called on the runtime of the connection.
+    async fn listen(&self) -> Result<(), BusError> {
+        let inbox = self.client.new_inbox();
+        let mut answers = self.client.subscribe(inbox.clone()).await.map_err(unavailable)?;
+        self.fence.waiting.lock().inbox = inbox;
+        let fence = Arc::clone(&self.fence);
+        tokio::spawn(async move {
+            while let Some(answer) = answers.next().await {
+                fence.pass(&answer.payload);
+            }
+        });
+        Ok(())
+    }
+
+    /// Queues a fence. The replies are given when the server has handled what was queued before.
+    async fn fence(&self, replies: Vec<Reply>) {
+        if replies.is_empty() {
+            return;
+        }
+        let (inbox, number) = {
+            let mut waiting = self.fence.waiting.lock();
+            waiting.next += 1;
+            let number = waiting.next;
+            waiting.replies.insert(number, replies);
+            (waiting.inbox.clone(), number)
+        };
+        let payload = Bytes::copy_from_slice(&number.to_be_bytes());
+        if let Err(error) = self.client.publish(inbox, payload).await {
+            let replies = self.fence.waiting.lock().replies.remove(&number).unwrap_or_default();
+            answer_all(replies, &Err(unavailable(error)));
+        }
+    }
+
+    async fn round_trip(&self) -> Result<(), BusError> {
+        let (reply, answer) = oneshot::channel();
+        self.fence(vec![reply]).await;
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+}
+
 /// Round trips: numbered messages to an inbox on the same connection.
+#[derive(Default)]
 struct Fence {
-    inbox: String,
     waiting: Mutex<Waiting>,
 }
 
 #[derive(Default)]
 struct Waiting {
+    inbox: String,
     next: u64,
-    /// By number. Whoever stopped waiting leaves an entry until the answer comes.
-    senders: HashMap<u64, oneshot::Sender<()>>,
+    /// By number.
+    replies: FxHashMap<u64, Vec<Reply>>,
+    /// The last refusal that the server sent. It names no request, so those hear of it that wait for the next fence.
+    complaint: Option<String>,
 }
 
 impl Fence {
-    /// Must be called on the runtime of the connection.
-    async fn raise(client: &Client) -> Result<Arc<Self>, BusError> {
-        let fence = Arc::new(Self { inbox: client.new_inbox(), waiting: Mutex::default() });
-        let mut answers = client.subscribe(fence.inbox.clone()).await.map_err(unavailable)?;
-        let answered = Arc::clone(&fence);
-        tokio::spawn(async move {
-            while let Some(answer) = answers.next().await {
-                answered.pass(&answer.payload);
-            }
-        });
-        Ok(fence)
-    }
-
     fn pass(&self, number: &[u8]) {
         let Ok(number) = <[u8; 8]>::try_from(number) else { return };
-        let sender = self.waiting.lock().senders.remove(&u64::from_be_bytes(number));
-        if let Some(sender) = sender {
-            // Nobody may be waiting any more.
-            let _ = sender.send(());
-        }
+        let mut waiting = self.waiting.lock();
+        let Some(replies) = waiting.replies.remove(&u64::from_be_bytes(number)) else { return };
+        let result = waiting.complaint.take().map_or(Ok(()), |complaint| Err(BusError::Refused(complaint)));
+        drop(waiting);
+        answer_all(replies, &result);
     }
+}
 
-    /// Queues a fence. What comes back is ready when the server has handled it.
-    async fn enter(&self, client: &Client) -> Result<oneshot::Receiver<()>, BusError> {
-        let (sender, receiver) = oneshot::channel();
-        let number = {
-            let mut waiting = self.waiting.lock();
-            waiting.next += 1;
-            let number = waiting.next;
-            waiting.senders.insert(number, sender);
-            number
-        };
-        let payload = Bytes::copy_from_slice(&number.to_be_bytes());
-        client.publish(self.inbox.clone(), payload).await.map_err(unavailable)?;
-        Ok(receiver)
+fn answer_all(replies: Vec<Reply>, result: &Result<(), BusError>) {
+    for reply in replies {
+        // Nobody may be waiting any more.
+        let _ = reply.send(result.clone());
     }
 }
 
@@ -436,6 +491,10 @@ fn decode(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+fn closed() -> BusError {
+    BusError::Unavailable("the connection was closed".into())
 }
 
 fn unavailable(error: impl std::fmt::Display) -> BusError {

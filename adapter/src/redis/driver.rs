@@ -11,10 +11,11 @@
 //!   at most 128 times 8 KiB before tokio makes it yield, and then everything read is delivered before it reads on. A
 //!   slow node therefore fills Redis' output buffer for it, not this channel. If it overflows after all, the number of
 //!   lost messages is known and reported.
-//! - `subscribe` returns when the command is queued, and the confirmation is thrown away. A PING with a token behind it
-//!   on the same connection tells that it was executed; an error (such as a missing ACL permission) comes as the PING's
-//!   answer.
-//! - A pipeline flushes after every command. Commands that are queued one by one without waiting share a flush.
+//! - `subscribe` returns when the command is written, and the confirmation is thrown away. A PING with a token behind it
+//!   tells that it was executed. Both go as one pipeline, between whose commands fred does not read: so an error, such as
+//!   a missing ACL permission, finds the PING waiting and comes as its answer. Otherwise it would be thrown away too.
+//! - A pipeline flushes after every command. Commands that are queued one by one without waiting share a flush, which is
+//!   how batches are published.
 //! - A full bounded command queue also refuses fred's own messages and ends its task, so fred's queue stays unbounded
 //!   and `LinkConfig::max_in_flight` bounds it.
 
@@ -29,7 +30,7 @@ use std::{
 
 use bytes::Bytes;
 use fred::{
-    clients::Client,
+    clients::{Client, Pipeline},
     error::{Error, ErrorKind},
     interfaces::{ClientLike, EventInterface, PubsubInterface},
     types::{
@@ -38,7 +39,7 @@ use fred::{
     },
 };
 use futures_util::{FutureExt, future::BoxFuture};
-use tokio::sync::{Mutex, broadcast};
+use tokio::sync::broadcast;
 
 use super::{Channels, MAX_PAYLOAD, RedisConfig};
 use crate::{
@@ -65,8 +66,6 @@ pub(super) struct RedisLink {
     channels: Channels,
     secrets: Arc<[String]>,
     fault: Fault,
-    /// Held while a subscription waits for its PING, so that an error is the answer to the right one.
-    fence: Mutex<()>,
     tokens: AtomicU64,
 }
 
@@ -112,6 +111,8 @@ impl RedisDriver {
 
 impl Driver for RedisDriver {
     const NAME: &'static str = "redis";
+    // fred's future of one command is 6.5 KiB.
+    const PUBLICATION_OVERHEAD: usize = 8 * 1024;
     type Link = RedisLink;
 
     fn endpoint(&self) -> &str {
@@ -136,7 +137,6 @@ impl Driver for RedisDriver {
                 channels: self.channels.clone(),
                 secrets: Arc::clone(&self.secrets),
                 fault: site.fault,
-                fence: Mutex::new(()),
                 tokens: AtomicU64::new(0),
             })
         }
@@ -165,40 +165,33 @@ impl Driver for RedisDriver {
 
     fn subscribe(link: Arc<RedisLink>, subjects: Vec<Subject>) -> BoxFuture<'static, Result<(), BusError>> {
         async move {
-            let _turn = link.fence.lock().await;
-            for chunk in subjects.chunks(SUBSCRIBE_CHUNK) {
-                link.reader.subscribe(link.channel_names(chunk)).await.map_err(|error| link.error(&error))?;
+            let pipeline = link.reader.pipeline();
+            for channels in link.channel_chunks(&subjects) {
+                pipeline.subscribe(channels).boxed().await.map_err(|error| link.error(&error))?;
             }
-            link.ping(&link.reader).await
+            link.fence(pipeline).await
         }
         .boxed()
     }
 
     fn unsubscribe(link: Arc<RedisLink>, subjects: Vec<Subject>) -> BoxFuture<'static, Result<(), BusError>> {
         async move {
-            let _turn = link.fence.lock().await;
+            let pipeline = link.reader.pipeline();
             // No chunk is empty: UNSUBSCRIBE without a channel lets go of all.
-            for chunk in subjects.chunks(SUBSCRIBE_CHUNK) {
-                link.reader
-                    .unsubscribe(link.channel_names(chunk))
-                    .await
-                    .map_err(|error| link.error(&error))?;
+            for channels in link.channel_chunks(&subjects) {
+                pipeline.unsubscribe(channels).boxed().await.map_err(|error| link.error(&error))?;
             }
-            link.ping(&link.reader).await
+            link.fence(pipeline).await
         }
         .boxed()
     }
 
     fn ping_writer(link: Arc<RedisLink>) -> BoxFuture<'static, Result<(), BusError>> {
-        async move { link.ping(&link.writer).await }.boxed()
+        async move { link.fence(link.writer.pipeline()).await }.boxed()
     }
 
     fn ping_reader(link: Arc<RedisLink>) -> BoxFuture<'static, Result<(), BusError>> {
-        async move {
-            let _turn = link.fence.lock().await;
-            link.ping(&link.reader).await
-        }
-        .boxed()
+        async move { link.fence(link.reader.pipeline()).await }.boxed()
     }
 
     fn max_payload(&self) -> usize {
@@ -207,17 +200,22 @@ impl Driver for RedisDriver {
 }
 
 impl RedisLink {
-    fn channel_names(&self, subjects: &[Subject]) -> Vec<String> {
-        subjects.iter().map(|subject| self.channels.channel(subject)).collect()
+    fn channel_chunks(&self, subjects: &[Subject]) -> Vec<Vec<String>> {
+        let names = |chunk: &[Subject]| chunk.iter().map(|subject| self.channels.channel(subject)).collect();
+        subjects.chunks(SUBSCRIBE_CHUNK).map(names).collect()
     }
 
-    /// A round trip. What was sent before it on the connection was executed when it is back.
-    async fn ping(&self, client: &Client) -> Result<(), BusError> {
+    /// Sends a pipeline with a PING behind it. When that is answered, the pipeline was executed.
+    async fn fence(&self, pipeline: Pipeline<Client>) -> Result<(), BusError> {
         let token = self.tokens.fetch_add(1, Ordering::Relaxed).to_string();
-        match client.ping::<String>(Some(token.clone())).await {
+        // Queues only; the answer is that it is queued.
+        let queued: Value =
+            pipeline.ping(Some(token.clone())).boxed().await.map_err(|error| self.error(&error))?;
+        drop(queued);
+        match pipeline.last::<String>().boxed().await {
             Ok(answer) if answer == token => Ok(()),
             Ok(_) => {
-                // An answer too many, which an earlier error leaves behind: nothing on this connection can be trusted.
+                // An answer too many, which an earlier error leaves behind: no answer here can be trusted any more.
                 self.fault.raise("answers came out of order");
                 Err(BusError::Unavailable("answers came out of order".into()))
             }

@@ -177,7 +177,8 @@ impl Server {
     pub fn redis_command(&self, line: &str) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("Redis is there");
         stream.write_all(format!("{line}\r\n").as_bytes()).expect("Redis reads");
-        stream.read(&mut [0; 64]).expect("Redis answers");
+        let answered = stream.read(&mut [0; 64]).expect("Redis answers");
+        assert_ne!(answered, 0, "Redis closed the connection");
     }
 }
 
