@@ -97,6 +97,11 @@ impl Fault {
         });
     }
 
+    /// Gives the link up when what is returned is dropped, also by a panic.
+    pub(crate) fn raised_at_the_end(self) -> impl Drop + Send {
+        RaisedAtTheEnd(self)
+    }
+
     /// The reason, if the link is lost.
     pub(super) fn raised(&self) -> Option<String> {
         self.reason.borrow().clone()
@@ -107,5 +112,13 @@ impl Fault {
         let mut reason = self.reason.subscribe();
         let raised = reason.wait_for(Option::is_some).await;
         raised.ok().and_then(|reason| reason.clone()).unwrap_or_default()
+    }
+}
+
+struct RaisedAtTheEnd(Fault);
+
+impl Drop for RaisedAtTheEnd {
+    fn drop(&mut self) {
+        self.0.raise("the delivery of messages ended");
     }
 }

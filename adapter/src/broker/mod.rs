@@ -140,6 +140,74 @@ pub(crate) fn hide_credentials(urls: &str) -> String {
     hidden.join(",")
 }
 
+/// Makes a public type a [`Bus`](crate::cluster::Bus) by its field `core`.
+macro_rules! bus_by_core {
+    ($bus:ty) => {
+        impl $bus {
+            /// What was counted so far.
+            pub fn stats(&self) -> $crate::LinkStats {
+                self.core.stats()
+            }
+        }
+
+        impl std::fmt::Debug for $bus {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($bus)).field("stats", &self.stats()).finish_non_exhaustive()
+            }
+        }
+
+        impl Drop for $bus {
+            fn drop(&mut self) {
+                self.core.begin_close();
+            }
+        }
+
+        impl $crate::cluster::Bus for $bus {
+            fn start(
+                &self,
+                sink: std::sync::Arc<dyn $crate::cluster::BusSink>,
+            ) -> futures_util::future::BoxFuture<'_, Result<(), $crate::cluster::BusError>> {
+                Box::pin(std::sync::Arc::clone(&self.core).start(sink))
+            }
+
+            fn publish(
+                &self,
+                batch: Vec<$crate::cluster::Publication>,
+            ) -> futures_util::future::BoxFuture<'_, Result<(), $crate::cluster::BusError>> {
+                self.core.publish(batch)
+            }
+
+            fn subscribe(
+                &self,
+                subjects: Vec<$crate::cluster::Subject>,
+            ) -> futures_util::future::BoxFuture<'_, Result<(), $crate::cluster::BusError>> {
+                self.core.subscribe(subjects)
+            }
+
+            fn unsubscribe(
+                &self,
+                subjects: Vec<$crate::cluster::Subject>,
+            ) -> futures_util::future::BoxFuture<'_, Result<(), $crate::cluster::BusError>> {
+                self.core.unsubscribe(subjects)
+            }
+
+            fn max_payload(&self) -> usize {
+                self.core.max_payload()
+            }
+
+            fn ping(&self) -> futures_util::future::BoxFuture<'_, Result<(), $crate::cluster::BusError>> {
+                Box::pin(self.core.ping())
+            }
+
+            fn close(&self) -> futures_util::future::BoxFuture<'_, ()> {
+                Box::pin(self.core.close())
+            }
+        }
+    };
+}
+
+pub(crate) use bus_by_core;
+
 #[cfg(test)]
 mod tests {
     use super::*;

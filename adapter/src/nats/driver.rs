@@ -1,5 +1,5 @@
-//! Core NATS through async-nats: one link is one publishing and one subscribing connection. The only file that names
-//! `async_nats`.
+//! Core NATS through async-nats: one link is one publishing and one subscribing connection. The only module that
+//! names `async_nats`.
 //!
 //! What was found in async-nats 0.51 and what follows from it:
 //!
@@ -19,8 +19,9 @@
 //!   overflow after all, that is counted and reported, though the count may be low.
 //! - Credentials in URLs are not used, they are taken out here.
 
+mod link;
+
 use std::{
-    collections::hash_map::Entry,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -28,23 +29,15 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError, Subscriber};
-use bytes::Bytes;
+use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError};
 use futures_util::{
-    FutureExt, StreamExt,
+    FutureExt,
     future::{self, BoxFuture},
-    stream::{AbortHandle, Abortable, SelectAll},
 };
-use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
-use tokio::{
-    runtime::Handle,
-    sync::{
-        mpsc::{self, error::TrySendError},
-        oneshot,
-    },
-};
+use tokio::runtime::Handle;
 
+pub(super) use self::link::NatsLink;
+use self::link::{Change, Connection, Fence, closed};
 use super::{NatsConfig, Subjects};
 use crate::{
     broker::{Driver, Fault, Inbound, Site, redact},
@@ -55,14 +48,6 @@ use crate::{
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// What a server takes if it was not asked yet.
 const DEFAULT_MAX_PAYLOAD: usize = 1024 * 1024;
-/// Batches that wait for the publishing task; `LinkConfig::max_in_flight` bounds their bytes.
-const PUBLICATIONS: usize = 64 * 1024;
-/// How many of them share a fence.
-const BATCHES_PER_FENCE: usize = 64;
-/// Requests that wait for the subscribing task.
-const CHANGES: usize = 16 * 1024;
-/// Batches of new subscriptions on their way to the reading task.
-const ADDITIONS: usize = 64;
 
 pub(super) struct NatsDriver {
     servers: Vec<ServerAddr>,
@@ -80,29 +65,6 @@ enum Credentials {
     None,
     Token(String),
     User(String, String),
-}
-
-pub(super) struct NatsLink {
-    writer: Connection,
-    reader: Connection,
-    publications: mpsc::Sender<(Vec<Publication>, Reply)>,
-    subscriptions: mpsc::Sender<(Change, Reply)>,
-}
-
-/// Whom to tell that a request was done.
-type Reply = oneshot::Sender<Result<(), BusError>>;
-
-/// What is asked of the task that owns the subscriptions.
-enum Change {
-    Subscribe(Vec<Subject>),
-    Unsubscribe(Vec<Subject>),
-}
-
-/// A client with its round trips.
-#[derive(Clone)]
-struct Connection {
-    client: Client,
-    fence: Arc<Fence>,
 }
 
 impl NatsDriver {
@@ -161,7 +123,7 @@ impl NatsDriver {
                     }
                     Event::ServerError(error) => {
                         tracing::warn!(%error, "NATS complains");
-                        fence.waiting.lock().complaint = Some(error.to_string());
+                        fence.complain(error.to_string());
                     }
                     event => tracing::info!(%event, "NATS says"),
                 }
@@ -185,9 +147,7 @@ impl NatsDriver {
                     _ => BusError::Unavailable(text),
                 }
             })?;
-            let connection = Connection { client, fence };
-            connection.listen().await?;
-            Ok(connection)
+            Connection::new(client, fence).await
         });
         let connection =
             connecting.await.unwrap_or_else(|_| Err(closed())).map_err(|error| self.describe(error))?;
@@ -217,236 +177,37 @@ impl Driver for NatsDriver {
 
     fn connect(&self, site: Site) -> BoxFuture<'_, Result<NatsLink, BusError>> {
         async move {
-            let writer = self.connect_on(&site.writer, &site).await?;
-            let reader = self.connect_on(&site.reader, &site).await?;
-            let max_payload = writer.client.max_payload().min(reader.client.max_payload());
-            self.max_payload.store(max_payload, Ordering::Relaxed);
-            let (publications, published) = mpsc::channel(PUBLICATIONS);
-            site.writer.spawn(publish(writer.clone(), published, self.subjects.clone()));
-            let (additions, added) = mpsc::channel(ADDITIONS);
-            let (subscriptions, changes) = mpsc::channel(CHANGES);
-            site.reader.spawn(subscribe(reader.clone(), changes, self.subjects.clone(), additions));
-            // Without tokio's budget, so that everything that was read is delivered before more is read.
-            site.reader.spawn(tokio::task::unconstrained(deliver(added, site.inbound, site.fault)));
-            Ok(NatsLink { writer, reader, publications, subscriptions })
+            let both =
+                future::try_join(self.connect_on(&site.writer, &site), self.connect_on(&site.reader, &site));
+            let (writer, reader) = both.await?;
+            self.max_payload.store(writer.max_payload().min(reader.max_payload()), Ordering::Relaxed);
+            Ok(NatsLink::new(writer, reader, site, &self.subjects))
         }
         .boxed()
     }
 
     fn publish(link: Arc<NatsLink>, batch: Vec<Publication>) -> BoxFuture<'static, Result<(), BusError>> {
-        request(&link.publications, batch)
+        link.publish(batch)
     }
 
     fn subscribe(link: Arc<NatsLink>, subjects: Vec<Subject>) -> BoxFuture<'static, Result<(), BusError>> {
-        request(&link.subscriptions, Change::Subscribe(subjects))
+        link.change(Change::Subscribe(subjects))
     }
 
     fn unsubscribe(link: Arc<NatsLink>, subjects: Vec<Subject>) -> BoxFuture<'static, Result<(), BusError>> {
-        request(&link.subscriptions, Change::Unsubscribe(subjects))
+        link.change(Change::Unsubscribe(subjects))
     }
 
     fn ping_writer(link: Arc<NatsLink>) -> BoxFuture<'static, Result<(), BusError>> {
-        async move { link.writer.round_trip().await }.boxed()
+        async move { link.writer().round_trip().await }.boxed()
     }
 
     fn ping_reader(link: Arc<NatsLink>) -> BoxFuture<'static, Result<(), BusError>> {
-        async move { link.reader.round_trip().await }.boxed()
+        async move { link.reader().round_trip().await }.boxed()
     }
 
     fn max_payload(&self) -> usize {
         self.max_payload.load(Ordering::Relaxed)
-    }
-}
-
-/// Gives a request to its task, now, so that requests stay in the order of the calls whoever is polled first.
-fn request<T>(queue: &mpsc::Sender<(T, Reply)>, what: T) -> BoxFuture<'static, Result<(), BusError>> {
-    let (reply, answer) = oneshot::channel();
-    match queue.try_send((what, reply)) {
-        Ok(()) => async move { answer.await.unwrap_or_else(|_| Err(closed())) }.boxed(),
-        Err(TrySendError::Full(_)) => {
-            future::err(BusError::Unavailable("too much is waiting for the server".into())).boxed()
-        }
-        Err(TrySendError::Closed(_)) => future::err(closed()).boxed(),
-    }
-}
-
-/// Publishes batches. Those that wait together share a fence.
-async fn publish(to: Connection, mut batches: mpsc::Receiver<(Vec<Publication>, Reply)>, subjects: Subjects) {
-    let (mut waiting, mut replies) = (Vec::new(), Vec::new());
-    while batches.recv_many(&mut waiting, BATCHES_PER_FENCE).await > 0 {
-        for (batch, reply) in waiting.drain(..) {
-            let mut result = Ok(());
-            for Publication { subject, payload } in batch {
-                result = to.client.publish(subjects.encode(&subject), payload).await;
-                if result.is_err() {
-                    break;
-                }
-            }
-            match result {
-                Ok(()) => replies.push(reply),
-                // Nobody may be waiting any more, here and below.
-                Err(error) => drop(reply.send(Err(unavailable(error)))),
-            }
-        }
-        to.fence(std::mem::take(&mut replies)).await;
-    }
-}
-
-/// Makes and ends subscriptions.
-async fn subscribe(
-    to: Connection,
-    mut changes: mpsc::Receiver<(Change, Reply)>,
-    subjects: Subjects,
-    additions: mpsc::Sender<Vec<Subscription>>,
-) {
-    let mut subscribed: FxHashMap<Subject, AbortHandle> = FxHashMap::default();
-    while let Some((change, reply)) = changes.recv().await {
-        let (mut added, mut result) = (Vec::new(), Ok(()));
-        match change {
-            Change::Subscribe(wanted) => {
-                for subject in wanted {
-                    let Entry::Vacant(place) = subscribed.entry(Arc::clone(&subject)) else { continue };
-                    match to.client.subscribe(subjects.encode(&subject)).await {
-                        Ok(messages) => {
-                            let (handle, registration) = AbortHandle::new_pair();
-                            place.insert(handle);
-                            added.push(Subscription {
-                                subject,
-                                messages: Abortable::new(messages, registration),
-                            });
-                        }
-                        Err(error) => result = Err(unavailable(error)),
-                    }
-                }
-            }
-            // The reading task drops the subscription, which tells the server.
-            Change::Unsubscribe(unwanted) => {
-                unwanted
-                    .iter()
-                    .filter_map(|subject| subscribed.remove(subject))
-                    .for_each(|handle| handle.abort());
-            }
-        }
-        if !added.is_empty() && additions.send(added).await.is_err() {
-            return;
-        }
-        match result {
-            // Those that stood before wait too: their making may still be on its way.
-            Ok(()) => to.fence(vec![reply]).await,
-            Err(error) => drop(reply.send(Err(error))),
-        }
-    }
-}
-
-impl Connection {
-    /// Begins to listen for answers to fences. Must be called on the runtime of the connection.
-    async fn listen(&self) -> Result<(), BusError> {
-        let inbox = self.client.new_inbox();
-        let mut answers = self.client.subscribe(inbox.clone()).await.map_err(unavailable)?;
-        self.fence.waiting.lock().inbox = inbox;
-        let fence = Arc::clone(&self.fence);
-        tokio::spawn(async move {
-            while let Some(answer) = answers.next().await {
-                fence.pass(&answer.payload);
-            }
-        });
-        Ok(())
-    }
-
-    /// Queues a fence. The replies are given when the server has handled what was queued before.
-    async fn fence(&self, replies: Vec<Reply>) {
-        if replies.is_empty() {
-            return;
-        }
-        let (inbox, number) = {
-            let mut waiting = self.fence.waiting.lock();
-            waiting.next += 1;
-            let number = waiting.next;
-            waiting.replies.insert(number, replies);
-            (waiting.inbox.clone(), number)
-        };
-        let payload = Bytes::copy_from_slice(&number.to_be_bytes());
-        if let Err(error) = self.client.publish(inbox, payload).await {
-            let replies = self.fence.waiting.lock().replies.remove(&number).unwrap_or_default();
-            answer_all(replies, &Err(unavailable(error)));
-        }
-    }
-
-    async fn round_trip(&self) -> Result<(), BusError> {
-        let (reply, answer) = oneshot::channel();
-        self.fence(vec![reply]).await;
-        answer.await.unwrap_or_else(|_| Err(closed()))
-    }
-}
-
-/// Round trips: numbered messages to an inbox on the same connection.
-#[derive(Default)]
-struct Fence {
-    waiting: Mutex<Waiting>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    inbox: String,
-    next: u64,
-    /// By number.
-    replies: FxHashMap<u64, Vec<Reply>>,
-    /// The last refusal that the server sent. It names no request, so those hear of it that wait for the next fence.
-    complaint: Option<String>,
-}
-
-impl Fence {
-    fn pass(&self, number: &[u8]) {
-        let Ok(number) = <[u8; 8]>::try_from(number) else { return };
-        let mut waiting = self.waiting.lock();
-        let Some(replies) = waiting.replies.remove(&u64::from_be_bytes(number)) else { return };
-        let result = waiting.complaint.take().map_or(Ok(()), |complaint| Err(BusError::Refused(complaint)));
-        drop(waiting);
-        answer_all(replies, &result);
-    }
-}
-
-fn answer_all(replies: Vec<Reply>, result: &Result<(), BusError>) {
-    for reply in replies {
-        // Nobody may be waiting any more.
-        let _ = reply.send(result.clone());
-    }
-}
-
-/// A subscription on its way to the reading task, and in it.
-struct Subscription {
-    subject: Subject,
-    messages: Abortable<Subscriber>,
-}
-
-/// Hands the messages of all subscriptions over until the link ends.
-async fn deliver(mut added: mpsc::Receiver<Vec<Subscription>>, inbound: Inbound, fault: Fault) {
-    let _ended = EndsWithFault(fault);
-    let mut subscriptions = SelectAll::new();
-    loop {
-        tokio::select! {
-            biased;
-            more = added.recv() => {
-                let Some(more) = more else { return };
-                for Subscription { subject, messages } in more {
-                    subscriptions.push(messages.map(move |message| (Arc::clone(&subject), message.payload)));
-                }
-            }
-            Some((subject, payload)) = subscriptions.next(), if !subscriptions.is_empty() => {
-                if !inbound.message(&subject, payload) {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// A link that does not deliver is lost, also when the sink panicked.
-struct EndsWithFault(Fault);
-
-impl Drop for EndsWithFault {
-    fn drop(&mut self) {
-        self.0.raise("the delivery of messages ended");
     }
 }
 
@@ -491,14 +252,6 @@ fn decode(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&out).into_owned()
-}
-
-fn closed() -> BusError {
-    BusError::Unavailable("the connection was closed".into())
-}
-
-fn unavailable(error: impl std::fmt::Display) -> BusError {
-    BusError::Unavailable(error.to_string())
 }
 
 #[cfg(test)]

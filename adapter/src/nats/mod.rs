@@ -1,4 +1,4 @@
-//! The [`Bus`] over core NATS, and its configuration.
+//! The [`Bus`](crate::cluster::Bus) over core NATS, and its configuration.
 //!
 //! Owns the configuration. Must not name the client crate; that is `driver.rs`. The mapping of subjects is `encode.rs`.
 //!
@@ -10,12 +10,10 @@ mod encode;
 
 use std::{fmt, sync::Arc};
 
-use futures_util::{FutureExt, future::BoxFuture};
-
 use self::{driver::NatsDriver, encode::Subjects};
 use crate::{
-    broker::{Core, LinkConfig, LinkStats, hide_credentials},
-    cluster::{Bus, BusError, BusSink, Publication, Subject},
+    broker::{Core, LinkConfig, bus_by_core, hide_credentials},
+    cluster::BusError,
 };
 
 /// How to reach NATS.
@@ -70,54 +68,9 @@ impl NatsBus {
         let driver = NatsDriver::new(config, subjects)?;
         Ok(Self { core: Core::new(driver, config.link.clone()) })
     }
-
-    /// What was counted so far.
-    pub fn stats(&self) -> LinkStats {
-        self.core.stats()
-    }
 }
 
-impl fmt::Debug for NatsBus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NatsBus").field("stats", &self.stats()).finish_non_exhaustive()
-    }
-}
-
-impl Drop for NatsBus {
-    fn drop(&mut self) {
-        self.core.begin_close();
-    }
-}
-
-impl Bus for NatsBus {
-    fn start(&self, sink: Arc<dyn BusSink>) -> BoxFuture<'_, Result<(), BusError>> {
-        Arc::clone(&self.core).start(sink).boxed()
-    }
-
-    fn publish(&self, batch: Vec<Publication>) -> BoxFuture<'_, Result<(), BusError>> {
-        self.core.publish(batch)
-    }
-
-    fn subscribe(&self, subjects: Vec<Subject>) -> BoxFuture<'_, Result<(), BusError>> {
-        self.core.subscribe(subjects)
-    }
-
-    fn unsubscribe(&self, subjects: Vec<Subject>) -> BoxFuture<'_, Result<(), BusError>> {
-        self.core.unsubscribe(subjects)
-    }
-
-    fn max_payload(&self) -> usize {
-        self.core.max_payload()
-    }
-
-    fn ping(&self) -> BoxFuture<'_, Result<(), BusError>> {
-        self.core.ping().boxed()
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.core.close().boxed()
-    }
-}
+bus_by_core!(NatsBus);
 
 #[cfg(test)]
 mod tests {

@@ -38,7 +38,10 @@ use fred::{
         config::{Config, ConnectionConfig, PerformanceConfig, ServerConfig, TcpConfig},
     },
 };
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::{
+    FutureExt,
+    future::{self, BoxFuture},
+};
 use tokio::sync::broadcast;
 
 use super::{Channels, MAX_PAYLOAD, RedisConfig};
@@ -126,8 +129,9 @@ impl Driver for RedisDriver {
             reader.inner().notifications.pubsub.store(Arc::new(broadcast::Sender::new(MESSAGE_PLACES)));
             let messages = reader.message_rx();
 
-            connect_on(&site.writer, &writer, &site.fault).await.map_err(|error| self.error(&error))?;
-            connect_on(&site.reader, &reader, &site.fault).await.map_err(|error| self.error(&error))?;
+            let writing = connect_on(&site.writer, &writer, &site.fault);
+            let reading = connect_on(&site.reader, &reader, &site.fault);
+            future::try_join(writing, reading).await.map_err(|error| self.error(&error))?;
             let delivery = deliver(messages, self.channels.clone(), site.inbound, site.fault.clone());
             // Without tokio's budget, so that everything that was read is delivered before fred reads on.
             site.reader.spawn(tokio::task::unconstrained(delivery));
@@ -258,7 +262,7 @@ async fn deliver(
     inbound: Inbound,
     fault: Fault,
 ) {
-    let _ended = EndsWithFault(fault);
+    let _ended = fault.raised_at_the_end();
     loop {
         match messages.recv().await {
             Ok(Message { channel, value, .. }) => {
@@ -272,15 +276,6 @@ async fn deliver(
             Err(broadcast::error::RecvError::Lagged(messages)) => inbound.lost(messages),
             Err(broadcast::error::RecvError::Closed) => return,
         }
-    }
-}
-
-/// A link that does not deliver is lost, also when the sink panicked.
-struct EndsWithFault(Fault);
-
-impl Drop for EndsWithFault {
-    fn drop(&mut self) {
-        self.0.raise("the delivery of messages ended");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The [`Bus`] over Redis publish/subscribe, and its configuration.
+//! The [`Bus`](crate::cluster::Bus) over Redis publish/subscribe, and its configuration.
 //!
 //! Owns the mapping of subjects to channels. Must not name the client crate; that is `driver.rs`.
 //!
@@ -14,12 +14,10 @@ mod driver;
 
 use std::{fmt, sync::Arc};
 
-use futures_util::{FutureExt, future::BoxFuture};
-
 use self::driver::RedisDriver;
 use crate::{
-    broker::{Core, LinkConfig, LinkStats, hide_credentials},
-    cluster::{Bus, BusError, BusSink, Publication, Subject},
+    broker::{Core, LinkConfig, bus_by_core, hide_credentials},
+    cluster::BusError,
 };
 
 /// The longest payload. Redis itself takes 512 MiB, but disconnects a subscriber whose output buffer passes
@@ -68,54 +66,9 @@ impl RedisBus {
         let driver = RedisDriver::new(config, channels)?;
         Ok(Self { core: Core::new(driver, config.link.clone()) })
     }
-
-    /// What was counted so far.
-    pub fn stats(&self) -> LinkStats {
-        self.core.stats()
-    }
 }
 
-impl fmt::Debug for RedisBus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisBus").field("stats", &self.stats()).finish_non_exhaustive()
-    }
-}
-
-impl Drop for RedisBus {
-    fn drop(&mut self) {
-        self.core.begin_close();
-    }
-}
-
-impl Bus for RedisBus {
-    fn start(&self, sink: Arc<dyn BusSink>) -> BoxFuture<'_, Result<(), BusError>> {
-        Arc::clone(&self.core).start(sink).boxed()
-    }
-
-    fn publish(&self, batch: Vec<Publication>) -> BoxFuture<'_, Result<(), BusError>> {
-        self.core.publish(batch)
-    }
-
-    fn subscribe(&self, subjects: Vec<Subject>) -> BoxFuture<'_, Result<(), BusError>> {
-        self.core.subscribe(subjects)
-    }
-
-    fn unsubscribe(&self, subjects: Vec<Subject>) -> BoxFuture<'_, Result<(), BusError>> {
-        self.core.unsubscribe(subjects)
-    }
-
-    fn max_payload(&self) -> usize {
-        self.core.max_payload()
-    }
-
-    fn ping(&self) -> BoxFuture<'_, Result<(), BusError>> {
-        self.core.ping().boxed()
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.core.close().boxed()
-    }
-}
+bus_by_core!(RedisBus);
 
 /// Subjects to channels and back.
 #[derive(Debug, Clone)]
