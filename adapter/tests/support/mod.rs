@@ -13,7 +13,7 @@ pub mod suite;
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -94,7 +94,16 @@ impl Server {
             Kind::Nats => ("nats-server", "nats-server"),
         };
         let sbin = PathBuf::from("/usr/sbin").join(program);
-        let mut command = Command::new(if sbin.exists() { sbin } else { program.into() });
+        let binary = if sbin.exists() { sbin } else { program.into() };
+        // Where there is setpriv, the server also dies with a test that was killed itself.
+        let mut command = match PathBuf::from("/usr/bin/setpriv") {
+            setpriv if setpriv.exists() && which(&binary) => {
+                let mut command = Command::new(setpriv);
+                command.args(["--pdeathsig", "KILL", "--"]).arg(binary);
+                command
+            }
+            _ => Command::new(binary),
+        };
         match self.kind {
             Kind::Redis => {
                 command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
@@ -192,6 +201,12 @@ impl Drop for Server {
             let _ = std::fs::remove_dir_all(directory);
         }
     }
+}
+
+/// Whether a program is there. If not, running it says so better than setpriv would.
+fn which(program: &Path) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    program.is_absolute() || std::env::split_paths(&path).any(|directory| directory.join(program).exists())
 }
 
 fn temporary_directory() -> PathBuf {

@@ -433,6 +433,43 @@ pub async fn closing(maker: Maker) {
     assert_eq!((sink.count(), sink.states()), (0, vec![BusState::Up]));
 }
 
+/// Prints what publishing and subscriptions cost. Run by hand, in release: `--ignored --nocapture figures`.
+pub async fn figures(maker: Maker) {
+    const MESSAGES: usize = 200_000;
+    const ROOMS: usize = 20_000;
+    let server = Server::shared(maker.kind);
+    let (publisher, subscriber, sink) = maker.pair(&server).await;
+    let names: Vec<_> = (0..ROOMS).map(|n| subject(format!("room/{n}"))).collect();
+    let (before, began) = (resident(), Instant::now());
+    subscriber.subscribe(names.clone()).await.expect("subscribed");
+    let (each, took) = ((resident() - before) / ROOMS, began.elapsed());
+    println!("{:?}: {ROOMS} subscriptions in {took:?}, {each} bytes each", maker.kind);
+    let payload = Bytes::from(vec![b'x'; 200]);
+    for size in [1, 16, 512] {
+        let received = sink.count();
+        let (count, began) = (if size == 1 { MESSAGES / 20 } else { MESSAGES }, Instant::now());
+        for batch in 0..count / size {
+            let one = |n: usize| publication(&names[(batch * size + n) % 100], payload.clone());
+            publisher.publish((0..size).map(one).collect()).await.expect("sent");
+        }
+        let published = count as f64 / began.elapsed().as_secs_f64();
+        let sent = count / size * size;
+        eventually(DEADLINE, "last message", || sink.count() - received >= sent).await;
+        let delivered = count as f64 / began.elapsed().as_secs_f64();
+        println!(
+            "{:?}: batches of {size}: {published:.0} published, {delivered:.0} delivered per second",
+            maker.kind
+        );
+    }
+}
+
+/// Resident memory of this process in bytes.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages: usize = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
+    pages * 4096
+}
+
 /// The tests of one kind.
 #[macro_export]
 macro_rules! bus_suite {
@@ -449,5 +486,11 @@ macro_rules! bus_suite {
             order, subscriptions_stand, many_subscriptions, strange_subjects, payloads, subscribing_twice, unsubscribing,
             slow_sink, sinks, killed_and_restarted, hung_and_thawed, hung_when_idle, unreachable, passwords, closing,
         );
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        #[ignore = "prints figures"]
+        async fn figures() {
+            support::suite::figures($maker).await;
+        }
     };
 }
