@@ -7,7 +7,7 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use roomcast_adapter::{
-    cluster::{Bus, BusError, BusSink, BusState},
+    cluster::{Bus, BusError, BusSink},
     nats::{NatsBus, NatsConfig},
 };
 use support::{DEADLINE, Kind, Recorder, Server, eventually, publication, subject, suite::Maker};
@@ -29,24 +29,6 @@ fn maker() -> Maker {
 }
 
 bus_suite!(maker());
-
-/// What the client drops is counted, and reported as a gap.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_consumer_is_reported() {
-    let server = Server::shared(Kind::Nats);
-    let sink = Recorder::new();
-    let mut config = config(&server.url(), &support::unique(), Duration::from_secs(5));
-    config.subscription_capacity = 1;
-    let bus = NatsBus::new(&config).expect("a good configuration");
-    bus.start(Arc::clone(&sink) as Arc<dyn BusSink>).await.expect("the server is there");
-    bus.subscribe(vec![subject("room/a")]).await.expect("subscribed");
-    let flood = (0..5_000).map(|n: u32| publication("room/a", n.to_string())).collect();
-    bus.publish(flood).await.expect("sent");
-    sink.state(1, BusState::Down, DEADLINE).await;
-    sink.state(2, BusState::Up, DEADLINE).await;
-    assert!(bus.stats().lost > 0);
-    assert_eq!(bus.stats().outages, 0);
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn token_in_url_and_second_server() {

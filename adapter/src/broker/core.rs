@@ -401,3 +401,94 @@ async fn bounded(call: Call, fault: &Fault, limit: Duration) -> Result<(), Failu
         () = time::sleep(limit) => Err(Failure::Timeout),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Connects at once, and loses a message.
+    struct Lossy;
+
+    impl Driver for Lossy {
+        const NAME: &'static str = "lossy";
+        const PUBLICATION_OVERHEAD: usize = 0;
+        type Link = ();
+
+        fn endpoint(&self) -> &str {
+            "nowhere"
+        }
+
+        fn connect(&self, site: Site) -> BoxFuture<'_, Result<(), BusError>> {
+            site.inbound.lost(3);
+            future::ok(()).boxed()
+        }
+
+        fn publish(_: Arc<()>, _: Vec<Publication>) -> Call {
+            future::pending().boxed()
+        }
+
+        fn subscribe(_: Arc<()>, _: Vec<Subject>) -> Call {
+            future::ok(()).boxed()
+        }
+
+        fn unsubscribe(_: Arc<()>, _: Vec<Subject>) -> Call {
+            future::ok(()).boxed()
+        }
+
+        fn ping_writer(_: Arc<()>) -> Call {
+            future::ok(()).boxed()
+        }
+
+        fn ping_reader(_: Arc<()>) -> Call {
+            future::ok(()).boxed()
+        }
+
+        fn max_payload(&self) -> usize {
+            10
+        }
+    }
+
+    #[derive(Default)]
+    struct States(Mutex<Vec<BusState>>);
+
+    impl BusSink for States {
+        fn message(&self, _: &str, _: bytes::Bytes) {}
+
+        fn state(&self, state: BusState) {
+            self.0.lock().push(state);
+        }
+    }
+
+    fn publication(length: usize) -> Publication {
+        Publication { subject: "".into(), payload: vec![0; length].into() }
+    }
+
+    #[tokio::test]
+    async fn what_the_client_lost_is_counted_and_reported_as_a_gap() {
+        let (core, sink) = (Core::new(Lossy, LinkConfig::default()), Arc::new(States::default()));
+        Arc::clone(&core).start(Arc::clone(&sink) as Arc<dyn BusSink>).await.expect("connects");
+        while sink.0.lock().len() < 3 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*sink.0.lock(), [BusState::Up, BusState::Down, BusState::Up]);
+        assert_eq!((core.stats().lost, core.stats().outages), (3, 0));
+        core.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_is_in_flight_is_bounded() {
+        let config = LinkConfig { max_in_flight: 15, ..LinkConfig::default() };
+        let core = Core::new(Lossy, config);
+        Arc::clone(&core).start(Arc::new(States::default())).await.expect("connects");
+        let first = core.publish(vec![publication(10)]);
+        let second = core.publish(vec![publication(10)]);
+        assert!(matches!(second.now_or_never(), Some(Err(BusError::Unavailable(_)))));
+        assert!(matches!(core.publish(vec![publication(11)]).await, Err(BusError::Refused(_))));
+        drop(first);
+        // Larger than the bound, and alone.
+        let alone = core.publish(vec![publication(10), publication(10)]);
+        assert!(alone.now_or_never().is_none());
+        assert_eq!(core.stats().refused, 2);
+        core.close().await;
+    }
+}

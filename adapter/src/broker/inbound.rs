@@ -97,9 +97,9 @@ impl Fault {
         });
     }
 
-    /// Gives the link up when what is returned is dropped, also by a panic.
-    pub(crate) fn raised_at_the_end(self) -> impl Drop + Send {
-        RaisedAtTheEnd(self)
+    /// Gives the link up when what is returned is dropped by a panic.
+    pub(crate) fn raised_by_panic(self) -> impl Drop + Send {
+        RaisedByPanic(self)
     }
 
     /// The reason, if the link is lost.
@@ -115,10 +115,12 @@ impl Fault {
     }
 }
 
-struct RaisedAtTheEnd(Fault);
+struct RaisedByPanic(Fault);
 
-impl Drop for RaisedAtTheEnd {
+impl Drop for RaisedByPanic {
     fn drop(&mut self) {
-        self.0.raise("the delivery of messages ended");
+        if std::thread::panicking() {
+            self.0.raise("the delivery of a message panicked");
+        }
     }
 }

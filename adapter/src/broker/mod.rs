@@ -11,6 +11,7 @@
 
 mod core;
 mod inbound;
+mod inline;
 mod runtime;
 
 use std::{sync::Arc, time::Duration};
@@ -21,6 +22,7 @@ use tokio::runtime::Handle;
 pub(crate) use self::{
     core::Core,
     inbound::{Fault, Inbound},
+    inline::Inline,
 };
 use crate::cluster::{BusError, Publication, Subject};
 
@@ -74,7 +76,7 @@ pub struct LinkStats {
 
 /// Where a link is made: the threads for its two connections, and whom it reports to.
 pub(crate) struct Site {
-    /// The thread of the subscribing connection. What runs on it is called for every message.
+    /// The thread of the subscribing connection, on which every message is delivered.
     pub(crate) reader: Handle,
     /// The thread of the publishing connection, apart, so that a burst of messages does not delay publishing.
     pub(crate) writer: Handle,

@@ -1,9 +1,8 @@
 //! A thread with a single-threaded runtime for one connection of one link.
 //!
-//! Two things need it. The end of the runtime is the end of every task that the client crate spawned on it, which no
-//! crate offers otherwise. And on the reading side the task that reads the socket and the task that delivers take turns
-//! on one thread: while messages are delivered nothing more is read, so a slow node is felt by the broker through TCP,
-//! and the client's internal queue holds at most what one turn of reading brings.
+//! The end of the runtime is the end of every task that the client crate spawned on it, which no crate offers otherwise.
+//! And a burst of messages that is delivered on the reading thread holds up neither the publishing connection nor the
+//! application.
 
 use std::{io, thread};
 

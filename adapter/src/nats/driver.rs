@@ -9,14 +9,14 @@
 //!   round trip is a message to an inbox of the same connection ([`Fence`]); the server handles what a connection sends in
 //!   order. Batches are confirmed by one, subscriptions too. This holds on one server. Between the servers of a cluster
 //!   interest spreads a moment later.
-//! - Every subscription is a channel of its own, whose first block is allocated with it: about 6 KiB each. Another way to
-//!   read them does not exist in this crate, so a node should fall back to hashed subjects long before 100,000 rooms.
-//!   All of them are read by one task through `SelectAll`, which looks only at those that have something. Messages of
-//!   one subject stay in order; between subjects they take turns, so the order across subjects is lost.
-//! - A full channel drops the message and sends an event, at most 128 of which wait. Here the connection and the reading
-//!   task share a thread: at most 128 times 64 KiB are read before tokio makes the connection yield, and then everything
-//!   read is delivered before more is read. A slow node is therefore felt by the server through TCP. Should a channel
-//!   overflow after all, that is counted and reported, though the count may be low.
+//! - Every subscription is a channel of its own, whose first block is allocated with it: about 6 KiB each. This crate has
+//!   no other way, so a node should fall back to hashed subjects long before 100,000 rooms.
+//! - Reading the channels by one task would lose the order between subjects, and a full channel drops messages with an
+//!   event of which at most 128 wait. Here each is received inside the send ([`Inline`](crate::broker::Inline)): the
+//!   connection's task itself delivers, in the order of the wire, and does not read on before it has. A slow node is felt
+//!   by the server through TCP, which disconnects it when too much waits. Slow-consumer events are counted and
+//!   reported all the same.
+//! - A refused permission comes as an event that names no request. Whoever waits for the next fence is told.
 //! - Credentials in URLs are not used, they are taken out here.
 
 mod link;
@@ -46,6 +46,9 @@ use crate::{
 
 /// Longer than any link lives.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// The client reads 128 buffers before tokio makes it let the other tasks of its thread run, which is what a subscription
+/// waits for in a burst.
+const READ_BUFFER: u16 = 16 * 1024;
 /// What a server takes if it was not asked yet.
 const DEFAULT_MAX_PAYLOAD: usize = 1024 * 1024;
 
@@ -54,7 +57,6 @@ pub(super) struct NatsDriver {
     credentials: Credentials,
     endpoint: String,
     subjects: Subjects,
-    subscription_capacity: usize,
     connect_timeout: Duration,
     max_payload: AtomicUsize,
     secrets: Vec<String>,
@@ -90,7 +92,6 @@ impl NatsDriver {
             credentials,
             endpoint: endpoints.join(","),
             subjects,
-            subscription_capacity: config.subscription_capacity.max(1),
             connect_timeout: config.link.connect_timeout,
             max_payload: AtomicUsize::new(DEFAULT_MAX_PAYLOAD),
             secrets,
@@ -108,7 +109,7 @@ impl NatsDriver {
         options
             .name("roomcast")
             .custom_inbox_prefix(self.subjects.inbox())
-            .subscription_capacity(self.subscription_capacity)
+            .read_buffer_capacity(READ_BUFFER)
             // One server that does not answer must leave time for the others.
             .connection_timeout(self.connect_timeout / u32::try_from(self.servers.len()).unwrap_or(u32::MAX))
             .reconnect_delay_callback(move |_| {

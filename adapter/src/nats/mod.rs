@@ -26,9 +26,6 @@ pub struct NatsConfig {
     /// The first tokens of every subject: letters, digits, `_` and `-`, with single dots between, at most 100
     /// characters. Default `roomcast`.
     pub prefix: String,
-    /// Messages that may wait per subscription before the client drops them. Nothing is set aside for them. They wait
-    /// only while one turn of reading is delivered, see `driver.rs`. Default 1,048,576.
-    pub subscription_capacity: usize,
     /// Times and bounds.
     pub link: LinkConfig,
 }
@@ -36,12 +33,7 @@ pub struct NatsConfig {
 impl NatsConfig {
     /// The defaults, for this URL.
     pub fn new(url: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            prefix: "roomcast".into(),
-            subscription_capacity: 1024 * 1024,
-            link: LinkConfig::default(),
-        }
+        Self { url: url.into(), prefix: "roomcast".into(), link: LinkConfig::default() }
     }
 }
 
@@ -50,7 +42,6 @@ impl fmt::Debug for NatsConfig {
         f.debug_struct("NatsConfig")
             .field("url", &hide_credentials(&self.url))
             .field("prefix", &self.prefix)
-            .field("subscription_capacity", &self.subscription_capacity)
             .field("link", &self.link)
             .finish()
     }

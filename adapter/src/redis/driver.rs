@@ -7,10 +7,9 @@
 //!   here: the loss of a connection ends fred's task, everything in flight fails at once, and the owner of the link
 //!   makes a new one.
 //! - Messages come only through a `tokio::sync::broadcast` channel of 32 places, which drops the oldest without a word
-//!   when the receiver is behind. Here that one channel is made larger and both tasks share a thread: fred's task reads
-//!   at most 128 times 8 KiB before tokio makes it yield, and then everything read is delivered before it reads on. A
-//!   slow node therefore fills Redis' output buffer for it, not this channel. If it overflows after all, the number of
-//!   lost messages is known and reported.
+//!   when the receiver is behind. Here the receiver runs inside the send ([`Inline`]), so it never is: fred's task itself
+//!   delivers, and does not read on before it has. A slow node fills Redis' output buffer for it, and Redis disconnects it
+//!   when that is too much. Should the channel overflow after all, the lost messages are counted and reported.
 //! - `subscribe` returns when the command is written, and the confirmation is thrown away. A PING with a token behind it
 //!   tells that it was executed. Both go as one pipeline, between whose commands fred does not read: so an error, such as
 //!   a missing ACL permission, finds the PING waiting and comes as its answer. Otherwise it would be thrown away too.
@@ -46,12 +45,10 @@ use tokio::sync::broadcast;
 
 use super::{Channels, MAX_PAYLOAD, RedisConfig};
 use crate::{
-    broker::{Driver, Fault, Inbound, Site, redact},
+    broker::{Driver, Fault, Inbound, Inline, Site, redact},
     cluster::{BusError, Publication, Subject},
 };
 
-/// Places for messages between fred's task and ours: more than one turn of fred's task can bring (see above).
-const MESSAGE_PLACES: usize = 32 * 1024;
 /// Channels in one SUBSCRIBE.
 const SUBSCRIBE_CHUNK: usize = 512;
 
@@ -125,16 +122,13 @@ impl Driver for RedisDriver {
     fn connect(&self, site: Site) -> BoxFuture<'_, Result<RedisLink, BusError>> {
         async move {
             let (writer, reader) = (self.client(), self.client());
-            // Not configured, because the configured capacity is allocated for each of fred's eight channels.
-            reader.inner().notifications.pubsub.store(Arc::new(broadcast::Sender::new(MESSAGE_PLACES)));
             let messages = reader.message_rx();
 
             let writing = connect_on(&site.writer, &writer, &site.fault);
             let reading = connect_on(&site.reader, &reader, &site.fault);
             future::try_join(writing, reading).await.map_err(|error| self.error(&error))?;
-            let delivery = deliver(messages, self.channels.clone(), site.inbound, site.fault.clone());
-            // Without tokio's budget, so that everything that was read is delivered before fred reads on.
-            site.reader.spawn(tokio::task::unconstrained(delivery));
+            // Nothing is subscribed yet, so nothing has come.
+            Inline::run(deliver(messages, self.channels.clone(), site.inbound, site.fault.clone()));
             Ok(RedisLink {
                 writer,
                 reader,
@@ -262,7 +256,7 @@ async fn deliver(
     inbound: Inbound,
     fault: Fault,
 ) {
-    let _ended = fault.raised_at_the_end();
+    let _panicked = fault.raised_by_panic();
     loop {
         match messages.recv().await {
             Ok(Message { channel, value, .. }) => {

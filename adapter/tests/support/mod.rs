@@ -170,6 +170,19 @@ impl Server {
     /// Lets the server hang: connections stand, nothing answers.
     pub fn pause(&self) {
         self.signal("-STOP");
+        // The threads stop when they notice.
+        let tasks =
+            format!("/proc/{}/task", self.process.as_ref().expect("a running server of our own").id());
+        let stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat =
+                task.and_then(|task| std::fs::read_to_string(task.path().join("stat"))).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
+        };
+        let until = Instant::now() + DEADLINE;
+        while !std::fs::read_dir(&tasks).expect("a process has threads").all(stopped) {
+            assert!(Instant::now() < until, "the server did not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     pub fn resume(&self) {

@@ -77,9 +77,8 @@ pub async fn order(maker: Maker) {
     }
     eventually(DEADLINE, "last message", || sink.count() >= MESSAGES).await;
     assert_eq!(sink.count(), MESSAGES);
-    for (place, room) in rooms.iter().enumerate() {
-        let expected: Vec<Bytes> = (place..MESSAGES).step_by(5).map(|n| n.to_string().into()).collect();
-        assert!(sink.on(room) == expected, "{room} is out of order");
+    for (n, (on, payload)) in sink.messages().iter().enumerate() {
+        assert_eq!((on.as_str(), payload), (rooms[n % 5], &Bytes::from(n.to_string())), "out of order");
     }
 }
 
@@ -210,7 +209,7 @@ pub async fn unsubscribing(maker: Maker) {
 
 /// A node that delivers slower than others publish loses nothing, and can publish meanwhile.
 pub async fn slow_sink(maker: Maker) {
-    const MESSAGES: usize = 60_000;
+    const MESSAGES: usize = 40_000;
     let server = Server::shared(maker.kind);
     let prefix = unique();
     let sink = Recorder::calling(|_, _| std::thread::sleep(Duration::from_micros(20)));
@@ -232,7 +231,7 @@ pub async fn slow_sink(maker: Maker) {
         began.elapsed(),
         sink.count()
     );
-    eventually(DEADLINE, "last message", || sink.count() > MESSAGES).await;
+    eventually(DEADLINE * 6, "last message", || sink.count() > MESSAGES).await;
     let expected: Vec<Bytes> = (1..MESSAGES).step_by(2).map(|n| n.to_string().into()).collect();
     assert!(sink.on("room/b") == expected);
     assert_eq!((sink.count(), sink.states()), (MESSAGES + 1, vec![BusState::Up]));

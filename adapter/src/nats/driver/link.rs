@@ -1,4 +1,4 @@
-//! What runs on a link: a task that publishes, one that makes subscriptions, one that delivers, and the round trips.
+//! What runs on a link: a task that publishes, one that makes subscriptions, what delivers them, and the round trips.
 //!
 //! Must not connect or know the configuration.
 
@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures_util::{
     FutureExt, StreamExt,
     future::{self, BoxFuture},
-    stream::{AbortHandle, Abortable, SelectAll},
 };
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -20,7 +19,7 @@ use tokio::sync::{
 
 use super::super::Subjects;
 use crate::{
-    broker::{Fault, Inbound, Site},
+    broker::{Fault, Inbound, Inline, Site},
     cluster::{BusError, Publication, Subject},
 };
 
@@ -30,8 +29,6 @@ const PUBLICATIONS: usize = 64 * 1024;
 const BATCHES_PER_FENCE: usize = 64;
 /// Requests that wait for the subscribing task.
 const CHANGES: usize = 16 * 1024;
-/// Batches of new subscriptions on their way to the reading task.
-const ADDITIONS: usize = 64;
 
 pub(in crate::nats) struct NatsLink {
     writer: Connection,
@@ -60,11 +57,8 @@ impl NatsLink {
     pub(super) fn new(writer: Connection, reader: Connection, site: Site, subjects: &Subjects) -> Self {
         let (publications, published) = mpsc::channel(PUBLICATIONS);
         site.writer.spawn(publish(writer.clone(), published, subjects.clone()));
-        let (additions, added) = mpsc::channel(ADDITIONS);
         let (subscriptions, changes) = mpsc::channel(CHANGES);
-        site.reader.spawn(subscribe(reader.clone(), changes, subjects.clone(), additions));
-        // Without tokio's budget, so that everything that was read is delivered before more is read.
-        site.reader.spawn(tokio::task::unconstrained(deliver(added, site.inbound, site.fault)));
+        site.reader.spawn(subscribe(reader.clone(), changes, subjects.clone(), site.inbound, site.fault));
         Self { writer, reader, publications, subscriptions }
     }
 
@@ -115,54 +109,56 @@ async fn publish(to: Connection, mut batches: mpsc::Receiver<(Vec<Publication>, 
                 Err(error) => drop(reply.send(Err(unavailable(error)))),
             }
         }
-        to.fence(std::mem::take(&mut replies)).await;
+        to.fence(Purpose::Request, std::mem::take(&mut replies)).await;
     }
 }
 
-/// Makes and ends subscriptions.
+/// Makes and ends subscriptions. Runs on the thread of the connection, so none is delivered while it is made or ended.
 async fn subscribe(
     to: Connection,
     mut changes: mpsc::Receiver<(Change, Reply)>,
     subjects: Subjects,
-    additions: mpsc::Sender<Vec<Subscription>>,
+    inbound: Inbound,
+    fault: Fault,
 ) {
-    let mut subscribed: FxHashMap<Subject, AbortHandle> = FxHashMap::default();
+    let mut subscribed: FxHashMap<Subject, Arc<Inline>> = FxHashMap::default();
     while let Some((change, reply)) = changes.recv().await {
-        let (mut added, mut result) = (Vec::new(), Ok(()));
+        let mut result = Ok(());
         match change {
             Change::Subscribe(wanted) => {
                 for subject in wanted {
                     let Entry::Vacant(place) = subscribed.entry(Arc::clone(&subject)) else { continue };
                     match to.client.subscribe(subjects.encode(&subject)).await {
                         Ok(messages) => {
-                            let (handle, registration) = AbortHandle::new_pair();
-                            place.insert(handle);
-                            added.push(Subscription {
-                                subject,
-                                messages: Abortable::new(messages, registration),
-                            });
+                            let delivery = deliver(subject, messages, inbound.clone(), fault.clone());
+                            place.insert(Inline::run(delivery));
                         }
                         Err(error) => result = Err(unavailable(error)),
                     }
                 }
             }
-            // The reading task drops the subscription, which tells the server.
+            // The end of the receiver tells the server.
             Change::Unsubscribe(unwanted) => {
-                unwanted
-                    .iter()
-                    .filter_map(|subject| subscribed.remove(subject))
-                    .for_each(|handle| handle.abort());
+                unwanted.iter().filter_map(|subject| subscribed.remove(subject)).for_each(|one| one.stop());
             }
-        }
-        if !added.is_empty() && additions.send(added).await.is_err() {
-            return;
         }
         match result {
             // Those that stood before wait too: their making may still be on its way.
-            Ok(()) => to.fence(vec![reply]).await,
+            Ok(()) => to.fence(Purpose::Request, vec![reply]).await,
             Err(error) => drop(reply.send(Err(error))),
         }
     }
+}
+
+/// Hands over the messages of one subscription until it is stopped or the link ends.
+async fn deliver(subject: Subject, mut messages: Subscriber, inbound: Inbound, fault: Fault) {
+    let _panicked = fault.clone().raised_by_panic();
+    while let Some(message) = messages.next().await {
+        if !inbound.message(&subject, message.payload) {
+            return;
+        }
+    }
+    fault.raise("the connection was closed");
 }
 
 impl Connection {
@@ -174,6 +170,8 @@ impl Connection {
         let answered = Arc::clone(&fence);
         tokio::spawn(async move {
             while let Some(answer) = answers.next().await {
+                // The client's event task, which may have a complaint to tell, was woken before and runs now.
+                tokio::task::yield_now().await;
                 answered.pass(&answer.payload);
             }
         });
@@ -185,7 +183,7 @@ impl Connection {
     }
 
     /// Queues a fence. The replies are given when the server has handled what was queued before.
-    async fn fence(&self, replies: Vec<Reply>) {
+    async fn fence(&self, purpose: Purpose, replies: Vec<Reply>) {
         if replies.is_empty() {
             return;
         }
@@ -193,19 +191,19 @@ impl Connection {
             let mut waiting = self.fence.waiting.lock();
             waiting.next += 1;
             let number = waiting.next;
-            waiting.replies.insert(number, replies);
+            waiting.replies.insert(number, (purpose, replies));
             (waiting.inbox.clone(), number)
         };
         let payload = Bytes::copy_from_slice(&number.to_be_bytes());
         if let Err(error) = self.client.publish(inbox, payload).await {
-            let replies = self.fence.waiting.lock().replies.remove(&number).unwrap_or_default();
-            answer_all(replies, &Err(unavailable(error)));
+            let given_up = self.fence.waiting.lock().replies.remove(&number);
+            answer_all(given_up.map(|(_, replies)| replies).unwrap_or_default(), &Err(unavailable(error)));
         }
     }
 
     pub(super) async fn round_trip(&self) -> Result<(), BusError> {
         let (reply, answer) = oneshot::channel();
-        self.fence(vec![reply]).await;
+        self.fence(Purpose::Ping, vec![reply]).await;
         answer.await.unwrap_or_else(|_| Err(closed()))
     }
 }
@@ -216,12 +214,20 @@ pub(super) struct Fence {
     waiting: Mutex<Waiting>,
 }
 
+/// What a fence stands behind.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// Something that the server may refuse.
+    Request,
+    Ping,
+}
+
 #[derive(Default)]
 struct Waiting {
     inbox: String,
     next: u64,
     /// By number.
-    replies: FxHashMap<u64, Vec<Reply>>,
+    replies: FxHashMap<u64, (Purpose, Vec<Reply>)>,
     /// The last refusal that the server sent. It names no request, so those hear of it that wait for the next fence.
     complaint: Option<String>,
 }
@@ -235,8 +241,12 @@ impl Fence {
     fn pass(&self, number: &[u8]) {
         let Ok(number) = <[u8; 8]>::try_from(number) else { return };
         let mut waiting = self.waiting.lock();
-        let Some(replies) = waiting.replies.remove(&u64::from_be_bytes(number)) else { return };
-        let result = waiting.complaint.take().map_or(Ok(()), |complaint| Err(BusError::Refused(complaint)));
+        let Some((purpose, replies)) = waiting.replies.remove(&u64::from_be_bytes(number)) else { return };
+        let complaint = match purpose {
+            Purpose::Request => waiting.complaint.take(),
+            Purpose::Ping => None,
+        };
+        let result = complaint.map_or(Ok(()), |complaint| Err(BusError::Refused(complaint)));
         drop(waiting);
         answer_all(replies, &result);
     }
@@ -246,34 +256,6 @@ fn answer_all(replies: Vec<Reply>, result: &Result<(), BusError>) {
     for reply in replies {
         // Nobody may be waiting any more.
         let _ = reply.send(result.clone());
-    }
-}
-
-/// A subscription on its way to the reading task, and in it.
-struct Subscription {
-    subject: Subject,
-    messages: Abortable<Subscriber>,
-}
-
-/// Hands the messages of all subscriptions over until the link ends.
-async fn deliver(mut added: mpsc::Receiver<Vec<Subscription>>, inbound: Inbound, fault: Fault) {
-    let _ended = fault.raised_at_the_end();
-    let mut subscriptions = SelectAll::new();
-    loop {
-        tokio::select! {
-            biased;
-            more = added.recv() => {
-                let Some(more) = more else { return };
-                for Subscription { subject, messages } in more {
-                    subscriptions.push(messages.map(move |message| (Arc::clone(&subject), message.payload)));
-                }
-            }
-            Some((subject, payload)) = subscriptions.next(), if !subscriptions.is_empty() => {
-                if !inbound.message(&subject, payload) {
-                    return;
-                }
-            }
-        }
     }
 }
 
