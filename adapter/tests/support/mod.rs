@@ -24,7 +24,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use roomcast_adapter::cluster::{BusSink, BusState, Publication, Subject};
+use roomcast_adapter::cluster::{Bus, BusSink, BusState, Publication, Subject};
 
 /// Until when a condition must hold that should hold at once.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -296,6 +296,25 @@ impl BusSink for Recorder {
     fn state(&self, state: BusState) {
         self.states.lock().push((state, Instant::now()));
     }
+}
+
+/// Three nodes over three buses on one server, which ends with the cluster.
+#[cfg(feature = "conformance")]
+pub async fn cluster_over(
+    kind: Kind,
+    bus: impl Fn(&str, &str) -> Arc<dyn Bus>,
+) -> roomcast_adapter::conformance::TestCluster {
+    use roomcast_adapter::AdapterFactory;
+    use roomcast_adapter::cluster::{ClusterConfig, ClusterFactory};
+
+    let (server, prefix) = (Server::shared(kind), unique());
+    let config = ClusterConfig { discovery: Duration::from_millis(20), ..ClusterConfig::default() };
+    let mut nodes: Vec<Arc<dyn AdapterFactory>> = Vec::new();
+    for _ in 0..3 {
+        let node = ClusterFactory::start(bus(&server.url(), &prefix), config.clone()).await;
+        nodes.push(node.expect("the server is there"));
+    }
+    roomcast_adapter::conformance::TestCluster::new(nodes, server).await
 }
 
 /// Waits for a condition.
