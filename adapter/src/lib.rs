@@ -5,6 +5,8 @@
 
 mod ack_report;
 mod adapter;
+#[cfg(any(feature = "redis", feature = "nats"))]
+mod broker;
 pub mod cluster;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -12,12 +14,18 @@ mod counters;
 mod id;
 mod local;
 mod mailbox;
+#[cfg(feature = "nats")]
+pub mod nats;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod selector;
 
 pub use adapter::{
     AckEvent, AckReport, AckStream, Adapter, AdapterError, AdapterFactory, Collected, Describe, LocalSocket,
     NamespaceEvents, RemoteSocket, ServerReply, Status,
 };
+#[cfg(any(feature = "redis", feature = "nats"))]
+pub use broker::{LinkConfig, LinkStats};
 pub use counters::{Counter, Counters};
 pub use id::{NodeTag, ParseIdError, SocketId};
 pub use local::{LocalAdapter, LocalFactory};

@@ -1,0 +1,126 @@
+//! What a link tells its owner: messages, losses, and that it is lost itself.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+};
+
+use crate::cluster::BusSink;
+
+/// Counters of one bus, over all its links.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) received: AtomicU64,
+    pub(super) lost: AtomicU64,
+    pub(super) outages: AtomicU64,
+    pub(super) refused: AtomicU64,
+}
+
+/// Takes the messages of one link, until the link is closed.
+#[derive(Clone)]
+pub(crate) struct Inbound {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    sink: Arc<dyn BusSink>,
+    /// The runtime in which the bus was started: what the sink spawns belongs there, not on the reader's thread.
+    home: Handle,
+    open: AtomicBool,
+    counters: Arc<Counters>,
+    losses: Notify,
+}
+
+impl Inbound {
+    pub(super) fn new(sink: Arc<dyn BusSink>, home: Handle, counters: Arc<Counters>) -> Self {
+        let (open, losses) = (AtomicBool::new(true), Notify::new());
+        Self { inner: Arc::new(Inner { sink, home, open, counters, losses }) }
+    }
+
+    /// Delivers a message. False says that the link is over and that the caller should stop.
+    pub(crate) fn message(&self, subject: &str, payload: Bytes) -> bool {
+        let inner = &*self.inner;
+        if !inner.open.load(Ordering::Acquire) {
+            return false;
+        }
+        let _home = inner.home.enter();
+        inner.sink.message(subject, payload);
+        inner.counters.received.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Reports that the client dropped messages of subjects that are subscribed.
+    pub(crate) fn lost(&self, messages: u64) {
+        self.inner.counters.lost.fetch_add(messages, Ordering::Relaxed);
+        self.inner.losses.notify_one();
+    }
+
+    /// Waits for a loss that was not waited for yet.
+    pub(super) async fn loss(&self) {
+        self.inner.losses.notified().await;
+    }
+
+    pub(super) fn received(&self) -> u64 {
+        self.inner.counters.received.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn close(&self) {
+        self.inner.open.store(false, Ordering::Release);
+    }
+}
+
+/// Tells that a link is lost. The first reason counts.
+#[derive(Clone)]
+pub(crate) struct Fault {
+    reason: Arc<watch::Sender<Option<String>>>,
+}
+
+impl Fault {
+    pub(super) fn new() -> Self {
+        Self { reason: Arc::new(watch::Sender::new(None)) }
+    }
+
+    /// Gives the link up.
+    pub(crate) fn raise(&self, why: impl Into<String>) {
+        self.reason.send_if_modified(|reason| {
+            let first = reason.is_none();
+            if first {
+                *reason = Some(why.into());
+            }
+            first
+        });
+    }
+
+    /// Gives the link up when what is returned is dropped by a panic.
+    pub(crate) fn raised_by_panic(self) -> impl Drop + Send {
+        RaisedByPanic(self)
+    }
+
+    /// The reason, if the link is lost.
+    pub(super) fn raised(&self) -> Option<String> {
+        self.reason.borrow().clone()
+    }
+
+    /// Waits until the link is lost.
+    pub(super) async fn wait(&self) -> String {
+        let mut reason = self.reason.subscribe();
+        let raised = reason.wait_for(Option::is_some).await;
+        raised.ok().and_then(|reason| reason.clone()).unwrap_or_default()
+    }
+}
+
+struct RaisedByPanic(Fault);
+
+impl Drop for RaisedByPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.raise("the delivery of a message panicked");
+        }
+    }
+}

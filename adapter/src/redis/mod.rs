@@ -1,0 +1,147 @@
+//! The [`Bus`](crate::cluster::Bus) over Redis publish/subscribe, and its configuration.
+//!
+//! Owns the mapping of subjects to channels. Must not name the client crate; that is `driver.rs`.
+//!
+//! Redis and Valkey from version 6 on, one server, `redis://` and `rediss://`. Sentinel, Cluster and sharded
+//! publish/subscribe would come in as other schemes of the URL and stay inside `driver.rs`.
+//!
+//! # Channels
+//!
+//! A subject `s` travels on the channel `<prefix>:<s>`, the subject's bytes as they are. A prefix contains no colon, so
+//! two deployments with different prefixes never meet on a channel.
+
+mod driver;
+
+use std::{fmt, sync::Arc};
+
+use self::driver::RedisDriver;
+use crate::{
+    broker::{Core, LinkConfig, bus_by_core, hide_credentials},
+    cluster::BusError,
+};
+
+/// The longest payload. Redis itself takes 512 MiB, but disconnects a subscriber whose output buffer passes
+/// `client-output-buffer-limit pubsub`, 32 MiB by default.
+const MAX_PAYLOAD: usize = 16 * 1024 * 1024;
+
+/// How to reach Redis.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RedisConfig {
+    /// `redis://[user[:password]@]host[:port][/database]`, or `rediss://` for TLS with the system's certificates. The
+    /// database has no meaning for publish/subscribe beyond the permission to select it.
+    pub url: String,
+    /// What every channel begins with: letters, digits, `.`, `_` and `-`, at most 100. Default `roomcast`.
+    pub prefix: String,
+    /// Times and bounds.
+    pub link: LinkConfig,
+}
+
+impl RedisConfig {
+    /// The defaults, for this URL.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), prefix: "roomcast".into(), link: LinkConfig::default() }
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("url", &hide_credentials(&self.url))
+            .field("prefix", &self.prefix)
+            .field("link", &self.link)
+            .finish()
+    }
+}
+
+/// The bus over Redis.
+pub struct RedisBus {
+    core: Arc<Core<RedisDriver>>,
+}
+
+impl RedisBus {
+    /// Checks the configuration; nothing is connected yet.
+    pub fn new(config: &RedisConfig) -> Result<Self, BusError> {
+        let channels = Channels::new(&config.prefix)?;
+        let driver = RedisDriver::new(config, channels)?;
+        Ok(Self { core: Core::new(driver, config.link.clone()) })
+    }
+}
+
+bus_by_core!(RedisBus);
+
+/// Subjects to channels and back.
+#[derive(Debug, Clone)]
+struct Channels {
+    /// With its colon.
+    prefix: Arc<str>,
+}
+
+impl Channels {
+    fn new(prefix: &str) -> Result<Self, BusError> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if prefix.is_empty() || prefix.len() > 100 || !prefix.bytes().all(allowed) {
+            let text = format!("the prefix {prefix:?} must be 1 to 100 letters, digits, `.`, `_` and `-`");
+            return Err(BusError::Configuration(text));
+        }
+        Ok(Self { prefix: format!("{prefix}:").into() })
+    }
+
+    fn channel(&self, subject: &str) -> String {
+        [&*self.prefix, subject].concat()
+    }
+
+    fn subject<'a>(&self, channel: &'a str) -> Option<&'a str> {
+        channel.strip_prefix(&*self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn channels_are_prefix_colon_subject() {
+        let channels = Channels::new("roomcast").expect("a good prefix");
+        assert_eq!(channels.channel("room/lobby"), "roomcast:room/lobby");
+        assert_eq!(channels.channel("*?[a] \u{1f600}"), "roomcast:*?[a] \u{1f600}");
+        assert_eq!(channels.subject("roomcast:a:b"), Some("a:b"));
+        assert_eq!(channels.subject("roomcast2:a"), None);
+    }
+
+    #[test]
+    fn prefixes_that_could_meet_are_refused() {
+        for prefix in ["", "a:b", "__keyspace@0__", "with space", "\u{e9}", &"x".repeat(101)] {
+            assert!(matches!(Channels::new(prefix), Err(BusError::Configuration(_))), "{prefix:?}");
+        }
+    }
+
+    #[test]
+    fn configuration_errors_are_found_before_connecting() {
+        for url in
+            ["", "nats://localhost", "redis-cluster://localhost", "redis://", "redis://:secret@host:notaport"]
+        {
+            let error = RedisBus::new(&RedisConfig::new(url)).expect_err(url);
+            assert!(matches!(error, BusError::Configuration(_)), "{url}: {error}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn debug_hides_credentials() {
+        let config = RedisConfig::new("redis://user:secret@localhost:6379/1");
+        assert!(!format!("{config:?}").contains("secret"));
+    }
+
+    proptest! {
+        #[test]
+        fn subjects_come_back(a in any::<String>(), b in any::<String>()) {
+            let channels = Channels::new("p").expect("a good prefix");
+            let channel = channels.channel(&a);
+            prop_assert_eq!(channels.subject(&channel), Some(&*a));
+            prop_assert_eq!(a == b, channel == channels.channel(&b));
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The bus over NATS against a real NATS server.
+#![cfg(feature = "nats")]
+#![allow(unreachable_pub, reason = "the support module is shared")]
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use roomcast_adapter::{
+    cluster::{Bus, BusError, BusSink},
+    nats::{NatsBus, NatsConfig},
+};
+use support::{DEADLINE, Kind, Recorder, Server, eventually, publication, subject, suite::Maker};
+
+fn config(url: &str, prefix: &str, timeout: Duration) -> NatsConfig {
+    let mut config = NatsConfig::new(url);
+    config.prefix = prefix.to_owned();
+    config.link.connect_timeout = timeout;
+    config.link.publish_timeout = timeout;
+    config.link.keepalive_interval = timeout;
+    config
+}
+
+fn maker() -> Maker {
+    let bus = |url: &str, prefix: &str, timeout| -> Result<Arc<dyn Bus>, BusError> {
+        Ok(Arc::new(NatsBus::new(&config(url, prefix, timeout))?))
+    };
+    Maker { kind: Kind::Nats, bus }
+}
+
+bus_suite!(maker());
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn token_in_url_and_second_server() {
+    let server = Server::own(Kind::Nats, &["--auth", "to,ken"]);
+    let unreachable = "nats://127.0.0.1:1";
+    let url = format!("{unreachable},{}", server.url_with("to%2Cken"));
+    let bus = NatsBus::new(&config(&url, "p", Duration::from_secs(5))).expect("a good configuration");
+    bus.start(Recorder::new()).await.expect("the second server is there");
+    bus.ping().await.expect("a round trip");
+}
+
+/// A user that may not subscribe or publish is told so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn missing_permissions_are_refusals() {
+    let file = std::env::temp_dir().join(format!("roomcast-nats-{}.conf", support::unique()));
+    let permissions = "authorization { users = [ { user: limited, password: secret, permissions: { \
+        publish: [\"good.room.a\", \"good.%inbox.>\"], subscribe: [\"good.room.a\", \"good.%inbox.>\"] } } ] }";
+    std::fs::write(&file, permissions).expect("a temporary file");
+    let server = Server::own(Kind::Nats, &["--config", &file.to_string_lossy()]);
+    let url = server.url_with("limited:secret");
+    let bus = NatsBus::new(&config(&url, "good", Duration::from_secs(5))).expect("a good configuration");
+    let sink = Recorder::new();
+    bus.start(Arc::clone(&sink) as Arc<dyn BusSink>).await.expect("the server is there");
+    bus.subscribe(vec![subject("room/a")]).await.expect("subscribed");
+    bus.publish(vec![publication("room/a", "x")]).await.expect("sent");
+    eventually(DEADLINE, "message", || sink.count() == 1).await;
+    let error = bus.publish(vec![publication("room/b", "x")]).await.expect_err("not allowed");
+    assert!(matches!(error, BusError::Refused(_)), "{error}");
+    let error = bus.subscribe(vec![subject("room/b")]).await.expect_err("not allowed");
+    assert!(matches!(error, BusError::Refused(_)), "{error}");
+    let _ = std::fs::remove_file(file);
+}
