@@ -457,7 +457,11 @@ impl Core {
     fn detach(&mut self, slot: usize, reason: DisconnectReason, cx: &mut Context<'_>) {
         let Upper::SocketIo { client, sockets } = &mut self.upper else { return };
         let Some(socket) = sockets.get_mut(slot).and_then(Option::take) else { return };
-        client.leave(slot);
+        if reason == DisconnectReason::ServerNamespaceDisconnect {
+            client.end(slot);
+        } else {
+            client.leave(slot);
+        }
         let was_in = socket.is_connected();
         if was_in {
             let namespace = socket.namespace_inner();

@@ -1,5 +1,6 @@
 //! Servers: the embedding API's entry, the accept loop, and the binary's life from start to end.
 
+mod counters;
 mod io;
 mod listener;
 mod node;

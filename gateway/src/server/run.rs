@@ -8,14 +8,19 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use roomcast_adapter::cluster::{Bus, ClusterConfig, ClusterFactory};
+use roomcast_adapter::nats::{NatsBus, NatsConfig};
+use roomcast_adapter::redis::{RedisBus, RedisConfig};
 use roomcast_adapter::{AdapterFactory, LocalFactory};
 use tokio::net::TcpListener;
 
+use super::counters::export_counters;
 use super::node::GatewayNode;
 use super::{Io, serve};
 use crate::backend::http_api::{self, Settings};
 use crate::backend::rooms::RoomHandler;
 use crate::config::{AdapterKind, Config, Loaded, LogFormat};
+use crate::metrics::Metrics;
 
 /// Where the console's own sockets connect, on the api listener.
 const CONSOLE_PATH: &str = "/console/socket.io/";
@@ -61,15 +66,18 @@ pub async fn serve_configured(loaded: Loaded) -> ExitCode {
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
     let public = bind("public", config.public.listen).await?;
     let api = bind("api", config.api.listen).await?;
-    let factory = start_adapter(&config).await?;
-    let io = Io::builder().config(config.clone()).adapter(Arc::clone(&factory)).build();
+    let metrics = Arc::new(Metrics::new());
+    let factory = start_adapter(&config, &metrics).await?;
+    let io = Io::builder().config(config.clone()).adapter(Arc::clone(&factory)).metrics(metrics).build();
     for rules in &config.namespaces {
         io.of(&rules.name).set_handler(Arc::new(RoomHandler::new(rules.clone())));
     }
     let node = GatewayNode::new(io.clone(), config.adapter.kind);
-    let console = io.mounted_at(CONSOLE_PATH);
+    let keyless = config.api.keys.is_empty();
+    let console = io.mounted_at(CONSOLE_PATH).router();
+    let console = console.layer(axum::middleware::from_fn_with_state(keyless, http_api::own_page_only));
     let routes = http_api::router(Arc::clone(&node) as Arc<dyn http_api::Node>, Settings::from(&config))
-        .merge(console.router());
+        .merge(console);
     let (stop_api, api_stopped) = tokio::sync::oneshot::channel::<()>();
     let api_address = api.local_addr().unwrap_or(config.api.listen);
     let api_task = tokio::spawn(async move {
@@ -105,16 +113,48 @@ async fn bind(listener: &'static str, address: SocketAddr) -> Result<TcpListener
     TcpListener::bind(address).await.map_err(|error| RunError::Listen { listener, address, error })
 }
 
-async fn start_adapter(config: &Config) -> Result<Arc<dyn AdapterFactory>, RunError> {
+/// Starts the adapter that is configured, and has its figures exported.
+async fn start_adapter(config: &Config, metrics: &Metrics) -> Result<Arc<dyn AdapterFactory>, RunError> {
     let kind = config.adapter.kind;
-    match kind {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| RunError::Adapter { kind, error };
+    let url = config.adapter.url.as_ref().map(|url| url.expose().to_owned()).unwrap_or_default();
+    let prefix = config.adapter.prefix.clone();
+    let bus: Arc<dyn Bus> = match kind {
         AdapterKind::Memory => {
-            let factory = LocalFactory::with_random_tag();
-            factory.map(|factory| factory as _).map_err(|error| RunError::Adapter { kind, error: error.into() })
+            let factory = LocalFactory::with_random_tag().map_err(|error| failed(error.into()))?;
+            export_counters(metrics, factory.counters());
+            return Ok(factory);
         }
-        AdapterKind::Redis | AdapterKind::Nats => {
-            Err(RunError::Adapter { kind, error: "not wired yet".into() })
+        AdapterKind::Redis => {
+            let mut redis = RedisConfig::new(url);
+            redis.prefix = prefix;
+            Arc::new(RedisBus::new(&redis).map_err(|error| failed(error.into()))?)
         }
+        AdapterKind::Nats => {
+            let mut nats = NatsConfig::new(url);
+            nats.prefix = prefix;
+            Arc::new(NatsBus::new(&nats).map_err(|error| failed(error.into()))?)
+        }
+    };
+    let factory = ClusterFactory::start(bus, cluster_config(config)).await;
+    let factory = factory.map_err(|error| failed(error.into()))?;
+    export_counters(metrics, factory.counters());
+    Ok(factory)
+}
+
+fn cluster_config(config: &Config) -> ClusterConfig {
+    let adapter = &config.adapter;
+    ClusterConfig {
+        heartbeat: adapter.heartbeat,
+        expiry: adapter.expiry,
+        discovery: adapter.discovery,
+        linger: adapter.linger,
+        request_timeout: adapter.request_timeout,
+        subscribe_timeout: adapter.subscribe_timeout,
+        outbox_items: adapter.outbox.max_items,
+        outbox_bytes: adapter.outbox.max_bytes,
+        max_rooms_per_emit: adapter.max_rooms_per_emit,
+        ..ClusterConfig::default()
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::answer;
 use super::compression::Encoding;
 use super::{Command, PollAnswer, WebSocket, client_bundle, cors};
-use crate::connection::{Connection, ConnectionShared, Engine, Session, SessionId};
+use crate::connection::{Connection, ConnectionShared, Engine, Session, SessionId, WireQueue};
 use crate::metrics::Refusal;
 use crate::namespace::Handshake;
 
@@ -206,10 +206,11 @@ async fn poll_response(
     response
 }
 
-async fn send(session: &Session, command: Command) -> Result<(), ()> {
+/// Hands a command to the session's task, or gives it back if there is none to take it.
+async fn send(session: &Session, command: Command) -> Result<(), Command> {
     match &session.commands {
-        Some(commands) => commands.send(command).await.map_err(|_| ()),
-        None => Err(()),
+        Some(commands) => commands.send(command).await.map_err(|error| error.0),
+        None => Err(command),
     }
 }
 
@@ -344,8 +345,13 @@ fn upgrade(engine: &Arc<Engine>, session: Session, mut request: Request<Body>) -
     tokio::spawn(async move {
         let Ok(upgraded) = opening.on_upgrade.await else { return };
         let websocket = WebSocket::new(upgraded, max_payload, max_fragments, opening.compression);
-        // A session that is gone, or has no use for it, lets it fall: the client sees it closed.
-        let _ = send(&session, Command::Upgrade(Box::new(websocket))).await;
+        let refused = send(&session, Command::Upgrade(Box::new(websocket))).await;
+        if let Err(Command::Upgrade(websocket)) = refused {
+            // The session is gone, or it has a WebSocket already.
+            let mut wire = WireQueue::default();
+            wire.push(super::close_frame(None));
+            websocket.close(wire).await;
+        }
     });
     opening.response
 }

@@ -63,6 +63,21 @@ impl Args {
         Self { elements, attachments }
     }
 
+    /// Takes validated text and what its placeholders refer to. A sender may leave attachments unused, or use them in any
+    /// order and often: what is relayed has each once, in order, as the reference would encode it anew.
+    pub(crate) fn from_placeholders(elements: Bytes, attachments: Vec<Bytes>) -> Result<Self, ArgsError> {
+        let text = std::str::from_utf8(&elements).map_err(|_| ArgsError::NotAnArray)?;
+        let mut value: serde_json::Value = serde_json::from_str(&format!("[{text}]"))?;
+        let mut used = Vec::new();
+        number_placeholders(&mut value, attachments.len(), &mut used)?;
+        if used.iter().copied().eq(0..attachments.len()) {
+            return Ok(Self { elements, attachments });
+        }
+        let json = value.to_string();
+        let attachments = used.into_iter().map(|index| attachments[index].clone()).collect();
+        Ok(Self { elements: Bytes::copy_from_slice(json[1..json.len() - 1].as_bytes()), attachments })
+    }
+
     /// Reads a JSON array, such as the `args` of an HTTP call. `attachments` are what its placeholders refer to.
     pub fn from_json_array(json: &str, attachments: Vec<Bytes>) -> Result<Self, ArgsError> {
         let json = json.trim_matches([' ', '\t', '\r', '\n']);
@@ -70,10 +85,11 @@ impl Args {
         let inner =
             json.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).ok_or(ArgsError::NotAnArray)?;
         let inner = inner.trim_matches([' ', '\t', '\r', '\n']);
-        if !attachments.is_empty() {
-            check_placeholders(json, attachments.len())?;
+        let elements = Bytes::copy_from_slice(inner.as_bytes());
+        if attachments.is_empty() {
+            return Ok(Self { elements, attachments });
         }
-        Ok(Self { elements: Bytes::copy_from_slice(inner.as_bytes()), attachments })
+        Self::from_placeholders(elements, attachments)
     }
 
     /// Writes a value as arguments. A tuple is one argument per element and `()` is none; everything else is one
@@ -229,25 +245,27 @@ fn extract_binary(value: &mut serde_json::Value, attachments: &mut Vec<Bytes>) {
     }
 }
 
-/// Checks that every placeholder of a JSON text names one of `attachments` attachments.
+/// Checks that every placeholder names one of `attachments` attachments, numbers them in order, and tells which they named.
 ///
 /// The reference reads `num` as a JavaScript number and refuses what is not in range (socket.io-parser, `binary.ts`).
-pub(crate) fn check_placeholders(json: &str, attachments: usize) -> Result<(), ArgsError> {
-    let value: serde_json::Value = serde_json::from_str(json)?;
-    check_value(&value, attachments)
-}
-
-fn check_value(value: &serde_json::Value, attachments: usize) -> Result<(), ArgsError> {
+fn number_placeholders(
+    value: &mut serde_json::Value,
+    attachments: usize,
+    used: &mut Vec<usize>,
+) -> Result<(), ArgsError> {
     match value {
-        serde_json::Value::Array(items) => items.iter().try_for_each(|item| check_value(item, attachments)),
+        serde_json::Value::Array(items) => {
+            items.iter_mut().try_for_each(|item| number_placeholders(item, attachments, used))
+        }
         serde_json::Value::Object(map) => {
-            if map.get("_placeholder") == Some(&serde_json::Value::Bool(true)) {
-                return match map.get("num").and_then(index_of_number) {
-                    Some(index) if index < attachments => Ok(()),
-                    _ => Err(ArgsError::IllegalPlaceholder),
-                };
+            if map.get("_placeholder") != Some(&serde_json::Value::Bool(true)) {
+                return map.values_mut().try_for_each(|item| number_placeholders(item, attachments, used));
             }
-            map.values().try_for_each(|item| check_value(item, attachments))
+            let index = map.get("num").and_then(index_of_number).filter(|index| *index < attachments);
+            let index = index.ok_or(ArgsError::IllegalPlaceholder)?;
+            *value = serde_json::json!({ "_placeholder": true, "num": used.len() });
+            used.push(index);
+            Ok(())
         }
         _ => Ok(()),
     }
@@ -342,6 +360,16 @@ mod tests {
         let args = Args::from_json_values(vec![serde_json::json!({"a": {"$bin": "AQI="}})]).unwrap();
         assert_eq!(args.attachments(), [Bytes::from_static(b"\x01\x02")]);
         assert_eq!(args.to_json_array().unwrap(), serde_json::json!([{"a": {"$bin": "AQI="}}]));
+    }
+
+    #[test]
+    fn attachments_are_relayed_once_each_and_in_order() {
+        let parts = ["a", "b", "c"].map(Bytes::from).to_vec();
+        let json = r#"[{"_placeholder":true,"num":2},{"z":1,"a":{"_placeholder":true,"num":0}}]"#;
+        let args = Args::from_json_array(json, parts.clone()).unwrap();
+        assert_eq!(args.attachments(), [parts[2].clone(), parts[0].clone()]);
+        let expected = r#"{"_placeholder":true,"num":0},{"z":1,"a":{"_placeholder":true,"num":1}}"#;
+        assert_eq!(args.elements(), expected);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::args::{Args, check_placeholders};
+use super::args::Args;
 use super::json;
 use super::packet::{AckId, Packet, PacketType};
 use crate::limits;
@@ -141,13 +141,21 @@ enum Joined {
     Yes,
     /// Ended by the server. What the client sent before it knew is ignored, where the reference closes the connection
     /// and so ends its other namespaces too.
-    Left,
+    Ended,
+    /// Refused, or left by the client: its place may be taken.
+    No,
 }
 
 #[derive(Debug)]
 struct Namespace {
     name: Box<str>,
     joined: Joined,
+}
+
+impl Namespace {
+    fn is_open(&self) -> bool {
+        matches!(self.joined, Joined::Waiting | Joined::Yes)
+    }
 }
 
 /// A binary packet whose attachments are still on their way.
@@ -192,9 +200,14 @@ impl Client {
         self.namespaces[slot].joined = Joined::Yes;
     }
 
-    /// The server refused a namespace, or ended it.
+    /// The server refused a namespace, or the client left it.
     pub fn leave(&mut self, slot: usize) {
-        self.namespaces[slot].joined = Joined::Left;
+        self.namespaces[slot].joined = Joined::No;
+    }
+
+    /// The server ended a namespace that was joined.
+    pub fn end(&mut self, slot: usize) {
+        self.namespaces[slot].joined = Joined::Ended;
     }
 
     /// When [`Client::handle_timeout`] has to be called.
@@ -254,14 +267,12 @@ impl Client {
     }
 
     fn complete(&mut self, pending: Pending) -> Result<Option<Incoming<'static>>, Violation> {
-        let elements = std::str::from_utf8(&pending.elements).map_err(|_| Violation::InvalidPayload)?;
-        check_placeholders(&format!("[{elements}]"), pending.attachments.len())
+        let args = Args::from_placeholders(pending.elements, pending.attachments)
             .map_err(|_| Violation::IllegalAttachments)?;
         let slot = pending.slot;
         if self.namespaces[slot].joined != Joined::Yes {
             return Ok(None);
         }
-        let args = Args::from_validated(pending.elements, pending.attachments);
         Ok(match (pending.kind, pending.id) {
             (PacketType::BinaryAck, Some(id)) => Some(Incoming::Ack { slot, id, args }),
             (PacketType::BinaryAck, None) => None,
@@ -273,7 +284,7 @@ impl Client {
         let auth = packet.data.map_or(Ok("{}"), json::connect)?;
         let namespace = packet.namespace;
         let slot = match self.find(namespace) {
-            Some(slot) if self.namespaces[slot].joined != Joined::Left => return Err(Violation::OutOfOrder),
+            Some(slot) if self.namespaces[slot].is_open() => return Err(Violation::OutOfOrder),
             Some(slot) => slot,
             None => self.free_slot(namespace, limits)?,
         };
@@ -289,8 +300,8 @@ impl Client {
             self.namespaces.push(namespace);
             return Ok(self.namespaces.len() - 1);
         }
-        let left = |namespace: &Namespace| namespace.joined == Joined::Left;
-        let slot = self.namespaces.iter().position(left).ok_or(Violation::TooManyNamespaces)?;
+        let free = |namespace: &Namespace| !namespace.is_open();
+        let slot = self.namespaces.iter().position(free).ok_or(Violation::TooManyNamespaces)?;
         self.namespaces[slot] = namespace;
         Ok(slot)
     }
@@ -304,8 +315,8 @@ impl Client {
         let slot = self.find(name).ok_or(Violation::OutOfOrder)?;
         match self.namespaces[slot].joined {
             Joined::Yes => Ok(Some(slot)),
-            Joined::Left => Ok(None),
-            Joined::Waiting => Err(Violation::OutOfOrder),
+            Joined::Ended => Ok(None),
+            Joined::Waiting | Joined::No => Err(Violation::OutOfOrder),
         }
     }
 

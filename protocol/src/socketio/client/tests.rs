@@ -75,14 +75,14 @@ fn events_and_acks() {
     assert_eq!(connection.text("3[]"), Ok(None));
     assert_eq!(connection.text("2"), Ok(None), "an event without payload is tolerated");
     assert_eq!(connection.text("1"), Ok(Some(Incoming::Disconnect { slot: 0 })));
-    assert_eq!(connection.text("2[\"late\"]"), Ok(None));
+    assert_eq!(connection.text("2[\"late\"]"), Err(Violation::OutOfOrder));
     assert!(matches!(connection.text("0"), Ok(Some(Incoming::Connect { slot: 0, .. }))));
 }
 
 #[test]
 fn attachments_complete_a_packet() {
     let mut connection = Connection::joined();
-    let elements = r#"{"_placeholder":true,"num":1},{"_placeholder":true,"num":0}"#;
+    let elements = r#"{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}"#;
     let packet = format!(r#"52-["a",{elements}]"#);
     assert_eq!(connection.text(&packet), Ok(None));
     assert_eq!(connection.binary(b"x"), Ok(None));
@@ -102,7 +102,7 @@ fn text_while_attachments_are_awaited_is_refused() {
 #[test]
 fn a_namespace_that_the_server_ended_swallows_what_was_on_its_way() {
     let mut connection = Connection::joined();
-    connection.client.leave(0);
+    connection.client.end(0);
     assert_eq!(connection.text(r#"51-["a"]"#), Ok(None));
     assert_eq!(connection.binary(b"x"), Ok(None));
     assert_eq!(connection.text("1"), Ok(None));

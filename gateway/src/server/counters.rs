@@ -1,0 +1,72 @@
+//! The adapter's counters as metrics.
+
+use std::sync::Arc;
+
+use roomcast_adapter::{Counter, Counters};
+
+use crate::metrics::{Metrics, Source, SourceKind};
+
+/// A figure: its name, its help, its labels, and where it is kept.
+type Figure = (&'static str, &'static str, &'static [(&'static str, &'static str)], fn(&Counters) -> &Counter);
+
+const DROPPED: &str = "What was not delivered.";
+const MALFORMED: &str = "Messages of the broker that could not be read.";
+const REFUSED: &str = "Messages that the broker did not take.";
+
+const FIGURES: [Figure; 25] = [
+    ("deliveries_total", "Packets that were put into a mailbox of this node.", &[], |c| &c.deliveries),
+    ("dropped_total", DROPPED, &[("reason", "volatile_mailbox")], |c| &c.volatile_dropped),
+    ("dropped_total", DROPPED, &[("reason", "mailbox_full")], |c| &c.overflowed),
+    ("dropped_total", DROPPED, &[("reason", "connection_closed")], |c| &c.closed),
+    ("acks_not_awaited_total", "Emits that asked nobody: too many acks were awaited.", &[], |c| &c.acks_refused),
+    ("bus_published_total", "Messages that the broker took.", &[], |c| &c.published),
+    ("bus_published_bytes_total", "Bytes of the messages that the broker took.", &[], |c| &c.published_bytes),
+    ("bus_publish_refused_total", REFUSED, &[("reason", "unavailable")], |c| &c.publish_refused),
+    ("bus_publish_refused_total", REFUSED, &[("reason", "too_large")], |c| &c.publish_too_large),
+    ("bus_publish_refused_total", REFUSED, &[("reason", "failed")], |c| &c.publish_failed),
+    ("bus_received_total", "Messages from other nodes.", &[], |c| &c.received),
+    ("bus_received_bytes_total", "Bytes of the messages from other nodes.", &[], |c| &c.received_bytes),
+    ("bus_duplicates_total", "Further copies of a message to several rooms.", &[], |c| &c.duplicate),
+    ("bus_malformed_total", MALFORMED, &[("reason", "foreign")], |c| &c.malformed_foreign),
+    ("bus_malformed_total", MALFORMED, &[("reason", "version")], |c| &c.malformed_version),
+    ("bus_malformed_total", MALFORMED, &[("reason", "truncated")], |c| &c.malformed_truncated),
+    ("bus_malformed_total", MALFORMED, &[("reason", "invalid")], |c| &c.malformed_invalid),
+    ("cluster_requests_total", "Requests to the other nodes.", &[], |c| &c.requests),
+    ("cluster_requests_incomplete_total", "Requests that some node did not answer.", &[], |c| &c.requests_incomplete),
+    ("cluster_requests_refused_total", "Requests of other nodes that were not taken.", &[], |c| &c.requests_refused),
+    ("bus_down_total", "Times the broker went away.", &[], |c| &c.broker_down),
+    ("bus_subscribe_failed_total", "Subscription attempts that failed.", &[], |c| &c.subscribe_failed),
+    ("cluster_members_joined_total", "Other nodes that were found.", &[], |c| &c.members_joined),
+    ("cluster_members_left_total", "Other nodes that left or fell silent.", &[], |c| &c.members_left),
+    ("cluster_tag_conflicts_total", "Messages of another node with this node's tag.", &[], |c| &c.tag_conflicts),
+];
+
+/// Has every counter of the adapter read when metrics are asked for.
+pub(super) fn export_counters(metrics: &Metrics, counters: &Arc<Counters>) {
+    for (name, help, labels, counter) in FIGURES {
+        let counters = Arc::clone(counters);
+        let read = Box::new(move || counter(&counters).get() as f64);
+        let source = Source { kind: SourceKind::Counter, name, help, labels, read };
+        if let Err(error) = metrics.register_source(source) {
+            tracing::warn!(name, %error, "a figure of the adapter is not exported");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_figure_is_exported() {
+        let (metrics, counters) = (Metrics::new(), Arc::new(Counters::default()));
+        export_counters(&metrics, &counters);
+        counters.deliveries.add(3);
+        let text = metrics.render();
+        assert!(text.contains("roomcast_deliveries_total 3"), "{text}");
+        for (name, _, labels, _) in FIGURES {
+            let label = labels.first().map_or(String::new(), |(key, value)| format!("{{{key}=\"{value}\"}}"));
+            assert!(text.contains(&format!("roomcast_{name}{label} ")), "{name}{label}");
+        }
+    }
+}
