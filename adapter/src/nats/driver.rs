@@ -9,7 +9,7 @@
 //!   round trip is a message to an inbox of the same connection ([`Fence`]); the server handles what a connection sends in
 //!   order. Batches are confirmed by one, subscriptions too. This holds on one server. Between the servers of a cluster
 //!   interest spreads a moment later.
-//! - Every subscription is a channel of its own, whose first block is allocated with it: about 6 KiB each. This crate has
+//! - Every subscription is a channel of its own, whose first block is allocated with it: about 5 KiB each. This crate has
 //!   no other way, so a node should fall back to hashed subjects long before 100,000 rooms.
 //! - Reading the channels by one task would lose the order between subjects, and a full channel drops messages with an
 //!   event of which at most 128 wait. Here each is received inside the send ([`Inline`](crate::broker::Inline)): the
