@@ -101,7 +101,8 @@ impl RoomHandler {
             match confirmed.await {
                 Ok(()) => confirm(&ack),
                 Err(error) => {
-                    let _ = ack.refuse(error.code(), if error.code() == "payload_too_large" { 413 } else { 503 });
+                    let _ =
+                        ack.refuse(error.code(), if error.code() == "payload_too_large" { 413 } else { 503 });
                 }
             }
         };

@@ -139,7 +139,9 @@ impl Core {
         let limits = &self.engine.client_limits;
         let incoming = match (&mut self.upper, message) {
             (Upper::SocketIo { client, .. }, Message::Text(text)) => client.handle_text(text, limits, now),
-            (Upper::SocketIo { client, .. }, Message::Binary(data)) => client.handle_binary(&data, limits, now),
+            (Upper::SocketIo { client, .. }, Message::Binary(data)) => {
+                client.handle_binary(&data, limits, now)
+            }
             (Upper::Raw(socket), message) => {
                 self.engine.metrics.packets_received.inc(PacketKind::Message);
                 if let Some(handler) = &self.engine.raw {
@@ -164,7 +166,7 @@ impl Core {
     /// Ends the sockets now and the session after what waits was sent.
     fn end(&mut self, reason: DisconnectReason, now: Instant, cx: &mut Context<'_>) {
         self.detach_all(reason, cx);
-        self.session.close(now);
+        self.session.close(!self.wire.is_empty(), now);
     }
 
     fn handle_incoming(&mut self, incoming: Incoming<'_>, cx: &mut Context<'_>) {
@@ -286,13 +288,7 @@ impl Core {
         self.session.is_open() && self.socket(slot).is_some_and(|current| current == *socket)
     }
 
-    fn admitted(
-        &mut self,
-        slot: usize,
-        socket: &Socket,
-        result: Result<(), Refusal>,
-        cx: &mut Context<'_>,
-    ) {
+    fn admitted(&mut self, slot: usize, socket: &Socket, result: Result<(), Refusal>, cx: &mut Context<'_>) {
         if !self.is_current(slot, socket) {
             return;
         }
@@ -362,7 +358,10 @@ impl Core {
             return false;
         }
         let impatient = |(slot, socket): (usize, &Option<Socket>)| {
-            socket.as_ref().filter(|socket| socket.phase() == Phase::Impatient).map(|socket| (slot, socket.clone()))
+            socket
+                .as_ref()
+                .filter(|socket| socket.phase() == Phase::Impatient)
+                .map(|socket| (slot, socket.clone()))
         };
         let impatient: Vec<_> = sockets.iter().enumerate().filter_map(impatient).collect();
         for (slot, socket) in impatient {
@@ -378,6 +377,8 @@ impl Core {
     pub(super) fn handle_mail(&mut self, items: &mut VecDeque<Item>, now: Instant, cx: &mut Context<'_>) {
         while let Some(item) = items.pop_front() {
             match item {
+                // After its end a session sends nothing more.
+                Item::Packet(_) if !self.session.is_open() => {}
                 Item::Packet(outgoing) => {
                     let wire = self.encode(outgoing);
                     self.wire.push(wire);
@@ -405,7 +406,9 @@ impl Core {
         super::with_scratch(|scratch| {
             let deflater = scratch.deflater(deflate.level, negotiated.window_bits());
             if negotiated.shares_frames() {
-                outgoing.packet.deflated_with(|_| super::wire::deflate(&outgoing, deflate.threshold, deflater));
+                outgoing
+                    .packet
+                    .deflated_with(|_| super::wire::deflate(&outgoing, deflate.threshold, deflater));
                 Wire::Deflated(outgoing)
             } else {
                 Wire::Frames(super::wire::deflate(&outgoing, deflate.threshold, deflater))
@@ -457,11 +460,7 @@ impl Core {
     fn detach(&mut self, slot: usize, reason: DisconnectReason, cx: &mut Context<'_>) {
         let Upper::SocketIo { client, sockets } = &mut self.upper else { return };
         let Some(socket) = sockets.get_mut(slot).and_then(Option::take) else { return };
-        if reason == DisconnectReason::ServerNamespaceDisconnect {
-            client.end(slot);
-        } else {
-            client.leave(slot);
-        }
+        client.leave(slot);
         let was_in = socket.is_connected();
         if was_in {
             let namespace = socket.namespace_inner();

@@ -19,8 +19,8 @@ use roomcast_protocol::engineio::Transport;
 
 pub(crate) use engine::Engine;
 pub use raw::{EngineHandler, EngineSocket};
-pub(crate) use sessions::{Session, SessionId};
 pub(crate) use scratch::with_scratch;
+pub(crate) use sessions::{Session, SessionId};
 pub(crate) use task::Connection;
 pub(crate) use wire::{Signal, Wire, WireQueue};
 

@@ -77,9 +77,9 @@ impl Sessions {
 
     /// Takes a place, if fewer than `max` are taken. It is given back by `remove` or `release`.
     pub(crate) fn reserve(&self, max: usize) -> bool {
-        let reserved = self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-            (count < max).then_some(count + 1)
-        });
+        let reserved = self
+            .count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < max).then_some(count + 1));
         reserved.is_ok()
     }
 

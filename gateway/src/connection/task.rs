@@ -148,7 +148,12 @@ impl Connection {
     }
 
     fn handle_post(&mut self, body: &Bytes, done: oneshot::Sender<()>, now: Instant, cx: &mut Context<'_>) {
-        self.core.engine.metrics.bytes_received.of(crate::config::Transport::Polling).inc_by(body.len() as u64);
+        self.core
+            .engine
+            .metrics
+            .bytes_received
+            .of(crate::config::Transport::Polling)
+            .inc_by(body.len() as u64);
         // As the reference decodes: what is no UTF-8 is replaced.
         let payload = String::from_utf8_lossy(body);
         for record in records(&payload) {
@@ -182,8 +187,7 @@ impl Connection {
             }
             Link::WebSocket(websocket) => {
                 let unread = if self.writable { 0 } else { self.core.shared.mailbox.depth().1 };
-                let paused =
-                    self.core.is_crowded() || self.core.wire.bytes() + unread > UNREAD_HIGH_WATER;
+                let paused = self.core.is_crowded() || self.core.wire.bytes() + unread > UNREAD_HIGH_WATER;
                 if paused || self.core.session.is_closed() {
                     return false;
                 }

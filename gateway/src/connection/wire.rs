@@ -161,9 +161,11 @@ impl Wire {
 }
 
 fn kind_of(outgoing: &Outgoing) -> PacketKind {
-    let digit = outgoing.packet.messages().next().and_then(|(is_binary, text)| {
-        if is_binary { None } else { text.get(1).copied() }
-    });
+    let digit = outgoing
+        .packet
+        .messages()
+        .next()
+        .and_then(|(is_binary, text)| if is_binary { None } else { text.get(1).copied() });
     digit
         .and_then(roomcast_protocol::socketio::PacketType::from_digit)
         .map_or(PacketKind::Message, PacketKind::from)

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use roomcast_adapter::{
-    AckEvent, AckReport, AckStream, Adapter, AdapterError, Collected, Outgoing, RemoteSocket, Room, Selector, Target,
+    AckEvent, AckReport, AckStream, Adapter, AdapterError, Collected, Outgoing, RemoteSocket, Room, Selector,
+    Target,
 };
 use roomcast_protocol::socketio::{Args, EncodedPacket};
 

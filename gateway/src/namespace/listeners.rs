@@ -242,9 +242,7 @@ pub trait EventHandler<M>: Send + Sync + 'static {
 
 /// Removes the types of a listener.
 pub(crate) fn erase<M: 'static>(handler: impl EventHandler<M>) -> Listener {
-    Arc::new(move |socket, event| {
-        handler.call(&mut EventContext { socket, event, rest: event.args.clone() })
-    })
+    Arc::new(move |socket, event| handler.call(&mut EventContext { socket, event, rest: event.args.clone() }))
 }
 
 macro_rules! event_handler {

@@ -22,7 +22,7 @@ pub use handshake::Handshake;
 pub use listeners::{EventContext, EventHandler, FromEvent, IntoAck, ViaContext, ViaResult};
 pub use namespace::Namespace;
 pub(crate) use namespace::NamespaceInner;
-pub(crate) use registry::Registry;
 pub use registry::ParentNamespace;
+pub(crate) use registry::Registry;
 pub(crate) use socket::Phase;
 pub use socket::{JoinError, Socket, SocketEmitter};

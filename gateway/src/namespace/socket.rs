@@ -14,11 +14,11 @@ use roomcast_protocol::socketio::{Args, ArgsError, EncodedPacket};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Handshake;
 use super::broadcast::{Broadcast, DEFAULT_ACK_TIMEOUT, IntoRooms, collect_acks};
 use super::emit::{EmitError, IntoArgs, check_event_name};
 use super::listeners::Listeners;
 use super::namespace::{Namespace, NamespaceInner};
-use super::Handshake;
 use crate::connection::ConnectionShared;
 
 /// Why a socket could not join a room.
@@ -96,14 +96,8 @@ impl Socket {
         auth: &str,
     ) -> Self {
         let phase = AtomicU8::new(Phase::Asking as u8);
-        let inner = SocketInner {
-            id,
-            namespace,
-            connection,
-            auth: auth.into(),
-            phase,
-            extras: Mutex::new(None),
-        };
+        let inner =
+            SocketInner { id, namespace, connection, auth: auth.into(), phase, extras: Mutex::new(None) };
         Self { inner: Arc::new(inner) }
     }
 

@@ -7,7 +7,8 @@ use roomcast_adapter::{Counter, Counters};
 use crate::metrics::{Metrics, Source, SourceKind};
 
 /// A figure: its name, its help, its labels, and where it is kept.
-type Figure = (&'static str, &'static str, &'static [(&'static str, &'static str)], fn(&Counters) -> &Counter);
+type Figure =
+    (&'static str, &'static str, &'static [(&'static str, &'static str)], fn(&Counters) -> &Counter);
 
 const DROPPED: &str = "What was not delivered.";
 const MALFORMED: &str = "Messages of the broker that could not be read.";
@@ -18,7 +19,9 @@ const FIGURES: [Figure; 25] = [
     ("dropped_total", DROPPED, &[("reason", "volatile_mailbox")], |c| &c.volatile_dropped),
     ("dropped_total", DROPPED, &[("reason", "mailbox_full")], |c| &c.overflowed),
     ("dropped_total", DROPPED, &[("reason", "connection_closed")], |c| &c.closed),
-    ("acks_not_awaited_total", "Emits that asked nobody: too many acks were awaited.", &[], |c| &c.acks_refused),
+    ("acks_not_awaited_total", "Emits that asked nobody: too many acks were awaited.", &[], |c| {
+        &c.acks_refused
+    }),
     ("bus_published_total", "Messages that the broker took.", &[], |c| &c.published),
     ("bus_published_bytes_total", "Bytes of the messages that the broker took.", &[], |c| &c.published_bytes),
     ("bus_publish_refused_total", REFUSED, &[("reason", "unavailable")], |c| &c.publish_refused),
@@ -32,13 +35,19 @@ const FIGURES: [Figure; 25] = [
     ("bus_malformed_total", MALFORMED, &[("reason", "truncated")], |c| &c.malformed_truncated),
     ("bus_malformed_total", MALFORMED, &[("reason", "invalid")], |c| &c.malformed_invalid),
     ("cluster_requests_total", "Requests to the other nodes.", &[], |c| &c.requests),
-    ("cluster_requests_incomplete_total", "Requests that some node did not answer.", &[], |c| &c.requests_incomplete),
-    ("cluster_requests_refused_total", "Requests of other nodes that were not taken.", &[], |c| &c.requests_refused),
+    ("cluster_requests_incomplete_total", "Requests that some node did not answer.", &[], |c| {
+        &c.requests_incomplete
+    }),
+    ("cluster_requests_refused_total", "Requests of other nodes that were not taken.", &[], |c| {
+        &c.requests_refused
+    }),
     ("bus_down_total", "Times the broker went away.", &[], |c| &c.broker_down),
     ("bus_subscribe_failed_total", "Subscription attempts that failed.", &[], |c| &c.subscribe_failed),
     ("cluster_members_joined_total", "Other nodes that were found.", &[], |c| &c.members_joined),
     ("cluster_members_left_total", "Other nodes that left or fell silent.", &[], |c| &c.members_left),
-    ("cluster_tag_conflicts_total", "Messages of another node with this node's tag.", &[], |c| &c.tag_conflicts),
+    ("cluster_tag_conflicts_total", "Messages of another node with this node's tag.", &[], |c| {
+        &c.tag_conflicts
+    }),
 ];
 
 /// Has every counter of the adapter read when metrics are asked for.

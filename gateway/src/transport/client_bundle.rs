@@ -45,8 +45,11 @@ pub(super) fn answer(name: &str, request: &Request<Body>) -> Option<Response<Bod
     let body = if accepts_gzip { Bytes::from_static(compressed) } else { decompress(compressed)?.into() };
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
-    let kind =
-        if name.ends_with(".map") { "application/json; charset=utf-8" } else { "application/javascript; charset=utf-8" };
+    let kind = if name.ends_with(".map") {
+        "application/json; charset=utf-8"
+    } else {
+        "application/javascript; charset=utf-8"
+    };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=0"));
     headers.insert(ETAG, HeaderValue::from_static(VERSION_TAG));
@@ -58,9 +61,11 @@ pub(super) fn answer(name: &str, request: &Request<Body>) -> Option<Response<Bod
 }
 
 fn is_known(request: &Request<Body>) -> bool {
-    request.headers().get(IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).is_some_and(|tag| {
-        tag.split(',').any(|tag| tag.trim().trim_start_matches("W/") == VERSION_TAG)
-    })
+    request
+        .headers()
+        .get(IF_NONE_MATCH)
+        .and_then(|tag| tag.to_str().ok())
+        .is_some_and(|tag| tag.split(',').any(|tag| tag.trim().trim_start_matches("W/") == VERSION_TAG))
 }
 
 fn decompress(compressed: &[u8]) -> Option<Vec<u8>> {
@@ -68,7 +73,6 @@ fn decompress(compressed: &[u8]) -> Option<Vec<u8>> {
     GzDecoder::new(compressed).read_to_end(&mut body).ok()?;
     Some(body)
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -26,11 +26,7 @@ impl Encoding {
                 })
             })
         };
-        if accepts("gzip") {
-            Some(Self::Gzip)
-        } else {
-            accepts("deflate").then_some(Self::Deflate)
-        }
+        if accepts("gzip") { Some(Self::Gzip) } else { accepts("deflate").then_some(Self::Deflate) }
     }
 
     /// The value of `Content-Encoding`.

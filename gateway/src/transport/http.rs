@@ -93,7 +93,9 @@ async fn route(engine: &Arc<Engine>, mount: &Mount, request: Request<Body>, peer
         return answer::refusal(EngineError::Forbidden, is_upgrade);
     }
     match (verdict, session) {
-        (Verdict::Handshake(Transport::Polling), _) => polling_handshake(engine, request.uri(), request.headers(), peer).await,
+        (Verdict::Handshake(Transport::Polling), _) => {
+            polling_handshake(engine, request.uri(), request.headers(), peer).await
+        }
         (Verdict::Handshake(Transport::WebSocket), _) => websocket_handshake(engine, request, peer),
         (Verdict::Poll, Some(session)) => poll(engine, &session, request.headers()).await,
         (Verdict::Post, Some(session)) => post(engine, &session, request).await,
@@ -197,7 +199,8 @@ async fn poll_response(
     let encoding = (compression.enabled && payload.len() >= compression.threshold)
         .then(|| Encoding::accepted(headers))
         .flatten();
-    let Some((encoding, Ok(compressed))) = encoding.map(|encoding| (encoding, encoding.encode(&payload))) else {
+    let Some((encoding, Ok(compressed))) = encoding.map(|encoding| (encoding, encoding.encode(&payload)))
+    else {
         return answer::payload(payload);
     };
     let mut response = answer::payload(compressed);

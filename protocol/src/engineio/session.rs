@@ -353,13 +353,14 @@ impl Session {
         self.finish(if failed { CloseReason::TransportError } else { CloseReason::TransportClose });
     }
 
-    /// This side wants to end the session. What waits to be sent goes out first: on polling the session stays until a
-    /// poll can take it.
-    pub fn close(&mut self, now: Instant) {
+    /// This side wants to end the session. What is `unsent` goes out first. On polling it has an answer of its own, and the
+    /// close packet comes with the next poll, as in the reference: clients act on a close packet before they act on the
+    /// messages that came with it.
+    pub fn close(&mut self, unsent: bool, now: Instant) {
         if self.state != State::Open {
             return;
         }
-        if self.transport == Transport::WebSocket || self.poll_pending {
+        if self.transport == Transport::WebSocket || (self.poll_pending && !unsent) {
             self.finish(CloseReason::ForcedClose);
         } else {
             self.state = State::Closing { until: now + self.config.polling_close_timeout };

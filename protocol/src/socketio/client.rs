@@ -139,10 +139,7 @@ enum Joined {
     /// Asked for, not yet answered.
     Waiting,
     Yes,
-    /// Ended by the server. What the client sent before it knew is ignored, where the reference closes the connection
-    /// and so ends its other namespaces too.
-    Ended,
-    /// Refused, or left by the client: its place may be taken.
+    /// Refused, or left by either side: its place may be taken.
     No,
 }
 
@@ -200,14 +197,10 @@ impl Client {
         self.namespaces[slot].joined = Joined::Yes;
     }
 
-    /// The server refused a namespace, or the client left it.
+    /// The server refused a namespace, or ended it. What the client sends there before it knows closes the connection, as
+    /// in the reference.
     pub fn leave(&mut self, slot: usize) {
         self.namespaces[slot].joined = Joined::No;
-    }
-
-    /// The server ended a namespace that was joined.
-    pub fn end(&mut self, slot: usize) {
-        self.namespaces[slot].joined = Joined::Ended;
     }
 
     /// When [`Client::handle_timeout`] has to be called.
@@ -310,14 +303,10 @@ impl Client {
         self.namespaces.iter().position(|namespace| &*namespace.name == name)
     }
 
-    /// The slot of a namespace that the client may send to; `None` if it was ended and the client did not know.
-    fn joined(&self, name: &str) -> Result<Option<usize>, Violation> {
+    /// The slot of a namespace that the client may send to.
+    fn joined(&self, name: &str) -> Result<usize, Violation> {
         let slot = self.find(name).ok_or(Violation::OutOfOrder)?;
-        match self.namespaces[slot].joined {
-            Joined::Yes => Ok(Some(slot)),
-            Joined::Ended => Ok(None),
-            Joined::Waiting | Joined::No => Err(Violation::OutOfOrder),
-        }
+        if self.namespaces[slot].joined == Joined::Yes { Ok(slot) } else { Err(Violation::OutOfOrder) }
     }
 
     fn event<'a>(
@@ -332,9 +321,7 @@ impl Client {
             return if packet.attachments == 0 { Ok(None) } else { Err(Violation::InvalidPayload) };
         };
         let parts = json::event(data)?;
-        let Some(slot) = self.joined(packet.namespace)? else {
-            return self.ignore(packet, limits, now);
-        };
+        let slot = self.joined(packet.namespace)?;
         let elements = Bytes::copy_from_slice(parts.elements.as_bytes());
         if packet.attachments == 0 {
             let args = Args::from_validated(elements, Vec::new());
@@ -351,9 +338,7 @@ impl Client {
         now: Instant,
     ) -> Result<Option<Incoming<'a>>, Violation> {
         let elements = packet.data.map_or(Ok(""), json::ack)?;
-        let Some(slot) = self.joined(packet.namespace)? else {
-            return self.ignore(packet, limits, now);
-        };
+        let slot = self.joined(packet.namespace)?;
         let elements = Bytes::copy_from_slice(elements.as_bytes());
         if packet.attachments > 0 {
             self.wait(packet, slot, String::new(), elements, limits, now);
@@ -362,21 +347,6 @@ impl Client {
         // Without an id there is nothing that it could answer.
         let args = Args::from_validated(elements, Vec::new());
         Ok(packet.id.map(|id| Incoming::Ack { slot, id, args }))
-    }
-
-    /// A packet for a namespace that the server has ended: its attachments still have to be taken.
-    fn ignore<'a>(
-        &mut self,
-        packet: &Packet<'a>,
-        limits: &ClientLimits,
-        now: Instant,
-    ) -> Result<Option<Incoming<'a>>, Violation> {
-        if packet.attachments > 0
-            && let Some(slot) = self.find(packet.namespace)
-        {
-            self.wait(packet, slot, String::new(), Bytes::new(), limits, now);
-        }
-        Ok(None)
     }
 
     fn wait(
@@ -405,9 +375,7 @@ impl Client {
         if packet.data.is_some() {
             return Err(Violation::InvalidPayload);
         }
-        let Some(slot) = self.joined(packet.namespace)? else {
-            return Ok(None);
-        };
+        let slot = self.joined(packet.namespace)?;
         self.leave(slot);
         Ok(Some(Incoming::Disconnect { slot }))
     }

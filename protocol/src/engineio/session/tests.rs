@@ -163,26 +163,37 @@ fn a_session_that_ends_takes_its_probe_along() {
 #[test]
 fn closing_waits_for_a_poll() {
     let mut client = Virtual::new(Transport::Polling);
-    client.session.close(client.now);
+    client.session.close(false, client.now);
     assert_eq!(client.outputs(), []);
     assert_eq!(client.text("4ignored"), None);
     assert!(client.session.handle_poll(client.now));
     assert_eq!(client.outputs(), [Output::Closed(CloseReason::ForcedClose)]);
 
     let mut gone = Virtual::new(Transport::Polling);
-    gone.session.close(gone.now);
+    gone.session.close(false, gone.now);
     assert_eq!(gone.sleep(30 * SECOND), [Output::Closed(CloseReason::ForcedClose)]);
 
     let mut websocket = Virtual::new(Transport::WebSocket);
-    websocket.session.close(websocket.now);
+    websocket.session.close(true, websocket.now);
     assert_eq!(websocket.outputs(), [Output::Closed(CloseReason::ForcedClose)]);
+}
+
+#[test]
+fn what_is_unsent_has_an_answer_of_its_own_before_the_close() {
+    let mut client = Virtual::new(Transport::Polling);
+    assert!(client.session.handle_poll(client.now));
+    client.session.close(true, client.now);
+    assert_eq!(client.outputs(), []);
+    client.session.poll_answered();
+    assert!(client.session.handle_poll(client.now));
+    assert_eq!(client.outputs(), [Output::Closed(CloseReason::ForcedClose)]);
 }
 
 #[test]
 fn closing_while_upgrading_ends_on_the_websocket() {
     let mut client = Virtual::new(Transport::Polling);
     assert!(client.session.handle_probe_opened(client.now));
-    client.session.close(client.now);
+    client.session.close(false, client.now);
     assert_eq!(client.probe("5"), [Output::Upgraded, Output::Closed(CloseReason::ForcedClose)]);
 }
 

@@ -100,13 +100,11 @@ fn text_while_attachments_are_awaited_is_refused() {
 }
 
 #[test]
-fn a_namespace_that_the_server_ended_swallows_what_was_on_its_way() {
+fn a_namespace_that_the_server_ended_is_as_one_never_joined() {
     let mut connection = Connection::joined();
-    connection.client.end(0);
-    assert_eq!(connection.text(r#"51-["a"]"#), Ok(None));
-    assert_eq!(connection.binary(b"x"), Ok(None));
-    assert_eq!(connection.text("1"), Ok(None));
-    assert!(matches!(connection.text("0"), Ok(Some(Incoming::Connect { .. }))));
+    connection.client.leave(0);
+    assert_eq!(connection.text(r#"2["a"]"#), Err(Violation::OutOfOrder));
+    assert!(matches!(connection.text("0"), Ok(Some(Incoming::Connect { slot: 0, .. }))));
 }
 
 #[test]
