@@ -104,8 +104,10 @@ struct Inner {
     writable: bool,
     /// Set while the connection task sleeps.
     waker: Option<Waker>,
-    /// The sleeping task cannot write: only the end of the connection wakes it.
+    /// The sleeping task cannot write: packets do not wake it.
     urgent_only: bool,
+    /// A command waits, or the mailbox has overflowed: the task has to look even if it cannot write.
+    urgent: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -125,6 +127,7 @@ impl Mailbox {
             writable: true,
             waker: None,
             urgent_only: false,
+            urgent: false,
         };
         Arc::new(Self { limits, inner: Mutex::new(inner) })
     }
@@ -150,7 +153,7 @@ impl Mailbox {
             inner.items.clear();
             inner.bytes = 0;
             inner.items.push_back(Item::Close(CloseCause::SlowConsumer));
-            inner.urgent_only = false;
+            inner.urgent = true;
             wake(inner);
             return Push::Overflowed;
         }
@@ -175,15 +178,16 @@ impl Mailbox {
         let mut inner = self.inner.lock();
         if inner.state == State::Open {
             inner.items.push_back(item);
+            inner.urgent = true;
             wake(inner);
         }
     }
 
-    /// The consumer's side while it cannot write: nothing is taken, so that the bounds hold, but the end of the mailbox
-    /// as a slow consumer still wakes the task. Ready then, and `poll_take` tells why.
-    pub fn poll_overflow(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// The consumer's side while it cannot write: nothing is taken, so that the bounds hold, but commands, and the end of
+    /// the mailbox as a slow consumer, still wake the task. Ready then, and `poll_take` tells what it is.
+    pub fn poll_urgent(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut inner = self.inner.lock();
-        if inner.state == State::Closed {
+        if inner.urgent {
             return Poll::Ready(());
         }
         inner.urgent_only = true;
@@ -201,6 +205,7 @@ impl Mailbox {
             return Poll::Pending;
         }
         inner.bytes = 0;
+        inner.urgent = false;
         inner.waker = None;
         if batch.is_empty() {
             std::mem::swap(&mut inner.items, batch);
@@ -255,7 +260,7 @@ impl Inner {
 
 /// Wakes the task outside the lock, if it sleeps and can do something.
 fn wake(mut inner: parking_lot::MutexGuard<'_, Inner>) {
-    if inner.urgent_only {
+    if inner.urgent_only && !inner.urgent {
         return;
     }
     let waker = inner.waker.take();
@@ -332,17 +337,31 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_cannot_write_is_woken_by_the_end_only() {
+    fn a_task_that_cannot_write_is_woken_by_what_is_urgent_only() {
         let wakes = Arc::new(CountWakes(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&wakes));
         let mailbox = mailbox(2, 1000);
-        assert!(mailbox.poll_overflow(&mut Context::from_waker(&waker)).is_pending());
+        assert!(mailbox.poll_urgent(&mut Context::from_waker(&waker)).is_pending());
         assert_eq!(mailbox.push(&packet(false)), Push::Queued);
         assert_eq!(mailbox.push(&packet(false)), Push::Queued);
         assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
         assert_eq!(mailbox.push(&packet(false)), Push::Overflowed);
         assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
-        assert!(mailbox.poll_overflow(&mut Context::from_waker(&waker)).is_ready());
+        assert!(mailbox.poll_urgent(&mut Context::from_waker(&waker)).is_ready());
+    }
+
+    #[test]
+    fn commands_are_urgent() {
+        let wakes = Arc::new(CountWakes(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mailbox = mailbox(10, 1000);
+        assert_eq!(mailbox.push(&packet(false)), Push::Queued);
+        assert!(mailbox.poll_urgent(&mut Context::from_waker(&waker)).is_pending());
+        mailbox.close(CloseCause::ServerShutdown);
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+        assert!(mailbox.poll_urgent(&mut Context::from_waker(&waker)).is_ready());
+        assert_eq!(take(&mailbox).len(), 2);
+        assert!(mailbox.poll_urgent(&mut Context::from_waker(&waker)).is_pending());
     }
 
     #[test]

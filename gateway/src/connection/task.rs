@@ -59,8 +59,10 @@ pub(crate) struct Connection {
     /// What the timer is set to, while it is.
     armed: Option<Instant>,
     mail: VecDeque<Item>,
-    /// Told to the mailbox when it changes.
+    /// Told to the mailbox when it changes: whether something volatile can be written now.
     writable: bool,
+    /// The WebSocket took less than it was given.
+    blocked: bool,
     /// Why the WebSocket is closed, if by a rule of its own.
     close_code: Option<CloseCode>,
 }
@@ -114,6 +116,7 @@ impl Connection {
             armed: None,
             mail: VecDeque::new(),
             writable: true,
+            blocked: false,
             close_code: None,
         }
     }
@@ -186,7 +189,7 @@ impl Connection {
                 aborted
             }
             Link::WebSocket(websocket) => {
-                let unread = if self.writable { 0 } else { self.core.shared.mailbox.depth().1 };
+                let unread = if self.blocked { self.core.shared.mailbox.depth().1 } else { 0 };
                 let paused = self.core.is_crowded() || self.core.wire.bytes() + unread > UNREAD_HIGH_WATER;
                 if paused || self.core.session.is_closed() {
                     return false;
@@ -211,6 +214,10 @@ impl Connection {
             return false;
         };
         let Probe { websocket, wire } = &mut **probe;
+        if wire.bytes() > WIRE_HIGH_WATER {
+            // It pings without reading the answers.
+            return false;
+        }
         let read = read(websocket, &mut self.core, Some(wire), now, cx);
         let progress = read.is_ready();
         if let Poll::Ready(Read::Ended(code)) = read {
@@ -246,21 +253,18 @@ impl Connection {
 
     /// What others have put into the mailbox.
     fn poll_mail(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
-        let can_write = match &self.link {
-            Link::Polling(polling) => polling.is_pending(),
-            Link::WebSocket(_) => self.core.wire.bytes() < WIRE_HIGH_WATER,
-            Link::Gone => false,
+        let (can_take, writable) = match &self.link {
+            Link::Polling(polling) => (polling.is_pending(), polling.is_pending()),
+            Link::WebSocket(_) => (self.core.wire.bytes() < WIRE_HIGH_WATER, !self.blocked),
+            Link::Gone => (false, false),
         };
+        self.set_writable(writable);
         let mailbox = Arc::clone(&self.core.shared.mailbox);
-        if can_write != self.writable {
-            self.writable = can_write;
-            mailbox.set_writable(can_write);
-        }
         if self.core.holds_mail() {
             mailbox.register(cx);
             return false;
         }
-        if !can_write && mailbox.poll_overflow(cx).is_pending() {
+        if !can_take && mailbox.poll_urgent(cx).is_pending() {
             return false;
         }
         if mailbox.poll_take(cx, &mut self.mail).is_pending() {
@@ -269,6 +273,13 @@ impl Connection {
         let mut mail = std::mem::take(&mut self.mail);
         self.core.handle_mail(&mut mail, now, cx);
         true
+    }
+
+    fn set_writable(&mut self, writable: bool) {
+        if writable != self.writable {
+            self.writable = writable;
+            self.core.shared.mailbox.set_writable(writable);
+        }
     }
 
     /// What the session says has to be done. True if there was something.
@@ -332,41 +343,44 @@ impl Connection {
         }
     }
 
-    /// Writes what waits. True if the transport ended over it.
+    /// Writes what waits. True if there is more to do now: mail can be taken again, the client can be read again, or the
+    /// transport ended.
     fn flush(&mut self, cx: &mut Context<'_>) -> bool {
-        let metrics = &self.core.engine.metrics;
         match &mut self.link {
-            Link::Polling(polling) => {
-                if !polling.is_pending() || self.core.wire.is_empty() {
-                    return false;
-                }
+            Link::Polling(polling) if polling.is_pending() && !self.core.wire.is_empty() => {
+                let metrics = &self.core.engine.metrics;
                 self.core.session.poll_answered();
-                match polling.answer(&mut self.core.wire, &metrics.packets_sent) {
-                    Some(len) => {
-                        metrics.bytes_sent.of(crate::config::Transport::Polling).inc_by(len as u64);
-                        false
-                    }
-                    None => {
-                        self.core.session.handle_polling_error();
-                        true
-                    }
+                let answered = polling.answer(&mut self.core.wire, &metrics.packets_sent);
+                if let Some(len) = answered {
+                    metrics.bytes_sent.of(crate::config::Transport::Polling).inc_by(len as u64);
+                } else {
+                    self.core.session.handle_polling_error();
                 }
+                self.set_writable(false);
+                answered.is_none()
             }
-            Link::WebSocket(websocket) => match websocket.poll_flush(cx, &mut self.core.wire, metrics) {
-                Ok(Flush::Empty) => false,
-                Ok(Flush::Blocked) => {
-                    if self.writable {
-                        self.writable = false;
-                        self.core.shared.mailbox.set_writable(false);
-                    }
-                    false
-                }
-                Err(_) => {
-                    self.core.session.handle_websocket_end(false);
-                    true
-                }
-            },
-            Link::Gone => false,
+            Link::WebSocket(_) => self.flush_websocket(cx),
+            Link::Polling(_) | Link::Gone => false,
+        }
+    }
+
+    fn flush_websocket(&mut self, cx: &mut Context<'_>) -> bool {
+        let Link::WebSocket(websocket) = &mut self.link else {
+            return false;
+        };
+        let was_full = self.core.wire.bytes() >= WIRE_HIGH_WATER;
+        let was_blocked = self.blocked;
+        match websocket.poll_flush(cx, &mut self.core.wire, &self.core.engine.metrics) {
+            Ok(flushed) => {
+                self.blocked = flushed == Flush::Blocked;
+                self.set_writable(!self.blocked);
+                let has_room = self.core.wire.bytes() < WIRE_HIGH_WATER;
+                (was_full && has_room) || (was_blocked && !self.blocked)
+            }
+            Err(_) => {
+                self.core.session.handle_websocket_end(false);
+                true
+            }
         }
     }
 

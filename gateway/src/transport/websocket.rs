@@ -91,6 +91,8 @@ impl WebSocket {
         compression: Option<Negotiated>,
     ) -> Self {
         let (stream, early) = Stream::from_upgraded(upgraded);
+        // A copy, mostly of nothing: the slice would keep the whole buffer of the HTTP connection.
+        let early = Bytes::copy_from_slice(&early);
         if let Stream::Tcp(stream) = &stream {
             // Coalescing is done here, by what waits, and not by the kernel, by time.
             let _ = stream.set_nodelay(true);
