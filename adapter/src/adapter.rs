@@ -144,6 +144,9 @@ pub trait Adapter: Send + Sync + 'static {
     /// Local sockets of the namespace.
     fn local_count(&self) -> usize;
 
+    /// Rooms with local members, those of single sockets not counted.
+    fn local_room_count(&self) -> usize;
+
     /// Emits to a selector: at once to this node's sockets, and through the broker to the others'. An error says that
     /// only this node was reached.
     fn broadcast(&self, selector: &Selector, outgoing: &Arc<Outgoing>) -> Result<(), AdapterError>;

@@ -148,6 +148,10 @@ impl Adapter for ClusterAdapter {
         self.namespace.local.local_count()
     }
 
+    fn local_room_count(&self) -> usize {
+        self.namespace.local.local_room_count()
+    }
+
     fn broadcast(&self, selector: &Selector, outgoing: &Arc<Outgoing>) -> Result<(), AdapterError> {
         // Published first, which only queues: what this node's sockets do upon the packet comes after it everywhere.
         let published =

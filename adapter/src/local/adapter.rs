@@ -56,6 +56,10 @@ impl Adapter for LocalAdapter {
         self.sockets.len()
     }
 
+    fn local_room_count(&self) -> usize {
+        self.rooms.len()
+    }
+
     fn broadcast(&self, selector: &Selector, outgoing: &Arc<Outgoing>) -> Result<(), AdapterError> {
         self.deliver(selector, outgoing);
         Ok(())

@@ -96,7 +96,6 @@ impl Rooms {
     }
 
     /// The number of rooms.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().len()).sum()
     }

@@ -23,7 +23,7 @@ use crate::namespace::{Ack, Event, NamespaceInner, Phase, Socket};
 enum Finished {
     Event,
     Admitted(usize, Socket, Result<(), Refusal>),
-    /// The rooms that a middleware joined stand.
+    /// The subscriptions of the namespace, and of rooms that a middleware joined, stand.
     RoomsStand(usize, Socket),
     Connected(usize, Socket),
 }
@@ -302,16 +302,13 @@ impl Core {
         namespace.adapter().add(LocalSocket { id: socket.id(), mailbox, describe: socket.describe() });
         socket.set_phase(Phase::Joined);
         namespace.sockets_gauge.inc();
+        // Also without rooms: in a new namespace, what is emitted to everybody must reach this socket as well.
         let rooms = socket.take_early_rooms();
-        if rooms.is_empty() {
-            self.joined(slot, socket, cx);
-            return;
-        }
         let join = namespace.adapter().join(socket.id(), &rooms);
         let step = Step::start(
             async move {
                 if let Err(error) = join.await {
-                    tracing::warn!(%error, "a room joined by a middleware is not subscribed");
+                    tracing::debug!(%error, "a new socket may miss emits of other nodes");
                 }
             },
             cx,

@@ -132,18 +132,6 @@ labels! {
         /// Socket.IO BINARY_ACK.
         BinaryAck = "binary_ack",
     }
-
-    /// Why something was not delivered.
-    DropReason("reason") {
-        /// It was volatile and the connection could not be written to.
-        Volatile = "volatile",
-        /// It waited in the mailbox of a connection that was closed as a slow consumer.
-        SlowConsumer = "slow_consumer",
-        /// The broker was away or its outbox full: other nodes were not reached.
-        BrokerUnavailable = "broker_unavailable",
-        /// A message of another node could not be read.
-        InvalidMessage = "invalid_message",
-    }
 }
 
 impl Label for Transport {

@@ -19,7 +19,7 @@ use prometheus::{
 use crate::config::Transport;
 
 pub use family::{Counters, Gauges};
-pub use labels::{CloseReason, DropReason, Label, PacketKind, Refusal, UpgradeResult};
+pub use labels::{CloseReason, Label, PacketKind, Refusal, UpgradeResult};
 pub use source::{Source, SourceKind};
 
 /// Namespaces that get a series of their own. Later ones share "other": with patterns, clients choose names.
@@ -64,10 +64,6 @@ pub struct Metrics {
     pub events_received: IntCounter,
     /// Acks from clients.
     pub acks_received: IntCounter,
-    /// Acks to clients.
-    pub acks_sent: IntCounter,
-    /// What was not delivered.
-    pub dropped: Counters<DropReason>,
     emit_to_write: Histogram,
     handshake: Histogram,
     violations: IntCounterVec,
@@ -135,8 +131,6 @@ impl Metrics {
             ),
             events_received: counter("events_received_total", "Events from clients."),
             acks_received: counter("acks_received_total", "Acks from clients."),
-            acks_sent: counter("acks_sent_total", "Acks to clients."),
-            dropped: Counters::new(&registry, "dropped_total", "What was not delivered."),
             emit_to_write: histogram(
                 "emit_to_write_seconds",
                 "From an emit, or its arrival from another node, to the write to a client.",
@@ -336,7 +330,6 @@ mod tests {
         let series = series(&text);
         assert_eq!(series["roomcast_rooms"], 7.0);
         assert_eq!(series["roomcast_dropped_total{reason=\"oversized\"}"], 2.0);
-        assert_eq!(series["roomcast_dropped_total{reason=\"volatile\"}"], 0.0);
         assert!(
             metrics
                 .register_source(source(SourceKind::Gauge, "rooms", "Rooms of this node.", &[], 0.0))

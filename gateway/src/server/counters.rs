@@ -16,8 +16,8 @@ const REFUSED: &str = "Messages that the broker did not take.";
 
 const FIGURES: [Figure; 25] = [
     ("deliveries_total", "Packets that were put into a mailbox of this node.", &[], |c| &c.deliveries),
-    ("dropped_total", DROPPED, &[("reason", "volatile_mailbox")], |c| &c.volatile_dropped),
-    ("dropped_total", DROPPED, &[("reason", "mailbox_full")], |c| &c.overflowed),
+    ("dropped_total", DROPPED, &[("reason", "volatile")], |c| &c.volatile_dropped),
+    ("dropped_total", DROPPED, &[("reason", "slow_consumer")], |c| &c.overflowed),
     ("dropped_total", DROPPED, &[("reason", "connection_closed")], |c| &c.closed),
     ("acks_not_awaited_total", "Emits that asked nobody: too many acks were awaited.", &[], |c| {
         &c.acks_refused

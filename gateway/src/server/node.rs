@@ -46,13 +46,11 @@ impl Node for GatewayNode {
     }
 
     fn stats(&self) -> NodeStats {
-        let mut namespaces = Vec::new();
-        for name in self.io.namespaces() {
-            let sockets = self.io.get(&name).map_or(0, |namespace| namespace.local_count());
-            namespaces.push((name.to_string(), sockets));
-        }
+        let known: Vec<_> = self.io.namespaces().iter().filter_map(|name| self.io.get(name)).collect();
+        let rooms = known.iter().map(|namespace| namespace.adapter().local_room_count()).sum();
+        let mut namespaces: Vec<_> =
+            known.iter().map(|namespace| (namespace.name().to_owned(), namespace.local_count())).collect();
         namespaces.sort();
-        let rooms = 0;
         NodeStats { adapter: self.adapter.as_str(), rooms, namespaces }
     }
 }

@@ -4,6 +4,7 @@
 //! not ready first, no new clients, then the connections, then the cluster.
 
 use std::future::Future;
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -160,7 +161,8 @@ fn cluster_config(config: &Config) -> ClusterConfig {
 
 fn init_logs(config: &Config) {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level).unwrap_or_default();
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let ansi = std::io::stderr().is_terminal();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr);
     // A program that embeds the gateway may have its own.
     let _ = match config.log.format {
         LogFormat::Text => logs.try_init(),

@@ -155,8 +155,7 @@ impl WebSocket {
     fn advance(&mut self, written: usize, wire: &mut WireQueue, metrics: &Metrics) -> Option<Instant> {
         let mut oldest = None;
         self.written += written;
-        loop {
-            let Some(len) = wire.front_len().filter(|len| *len <= self.written) else { break };
+        while let Some(len) = wire.front_len().filter(|len| *len <= self.written) {
             let Some(item) = wire.pop() else { break };
             self.written -= len;
             if let Some(kind) = item.kind() {

@@ -231,7 +231,7 @@ impl Session {
                 None
             }
             (packet, Source::Probe) => {
-                self.handle_probe(packet.ok(), now);
+                self.handle_probe(packet.as_ref().ok(), now);
                 None
             }
         }
@@ -277,7 +277,7 @@ impl Session {
         None
     }
 
-    fn handle_probe(&mut self, packet: Option<Packet<'_>>, now: Instant) {
+    fn handle_probe(&mut self, packet: Option<&Packet<'_>>, now: Instant) {
         let Upgrade::Probing { release_at, .. } = &mut self.upgrade else {
             return;
         };

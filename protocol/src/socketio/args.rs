@@ -75,7 +75,7 @@ impl Args {
         }
         let json = value.to_string();
         let attachments = used.into_iter().map(|index| attachments[index].clone()).collect();
-        Ok(Self { elements: Bytes::copy_from_slice(json[1..json.len() - 1].as_bytes()), attachments })
+        Ok(Self { elements: Bytes::copy_from_slice(&json.as_bytes()[1..json.len() - 1]), attachments })
     }
 
     /// Reads a JSON array, such as the `args` of an HTTP call. `attachments` are what its placeholders refer to.
@@ -172,7 +172,7 @@ impl Args {
         let mut attachments = Vec::new();
         array.iter_mut().for_each(|value| extract_binary(value, &mut attachments));
         let json = serde_json::to_string(&array)?;
-        let elements = Bytes::copy_from_slice(json[1..json.len() - 1].as_bytes());
+        let elements = Bytes::copy_from_slice(&json.as_bytes()[1..json.len() - 1]);
         Ok(Self { elements, attachments })
     }
 
@@ -350,7 +350,7 @@ mod tests {
         let payload = Bytes::from_static(b"\x01\x02");
         let args = Args::from_serialize(&("name", &payload)).unwrap();
         assert_eq!(args.elements(), r#""name",{"_placeholder":true,"num":0}"#);
-        assert_eq!(args.attachments(), [payload.clone()]);
+        assert_eq!(args.attachments(), std::slice::from_ref(&payload));
         assert_eq!(args.get::<Bytes>(1).unwrap(), payload);
         assert_eq!(args.get::<String>(0).unwrap(), "name");
     }

@@ -67,6 +67,10 @@ impl Adapter for Script {
         false
     }
 
+    fn local_room_count(&self) -> usize {
+        0
+    }
+
     fn local_count(&self) -> usize {
         0
     }
