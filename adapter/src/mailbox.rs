@@ -68,6 +68,8 @@ pub enum Item {
 /// Why a mailbox ends its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseCause {
+    /// The server's own code wants it: "forced close".
+    Requested,
     /// The node goes away: "server shutting down".
     ServerShutdown,
     /// More waits than `max_items` or `max_bytes`: "transport close" to the client, counted as `slow_consumer`.
@@ -241,6 +243,11 @@ impl Mailbox {
     /// True once nothing more is taken.
     pub fn is_closed(&self) -> bool {
         self.inner.lock().state == State::Closed
+    }
+
+    /// True while a command waits, or after an overflow.
+    pub fn is_urgent(&self) -> bool {
+        self.inner.lock().urgent
     }
 
     /// Packets and commands that wait, and their bytes.

@@ -30,4 +30,4 @@ pub const MAX_ATTACHMENTS: usize = 10;
 pub const ATTACHMENT_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Namespaces of one connection. The reference has no bound.
-pub const MAX_NAMESPACES: usize = 64;
+pub const MAX_NAMESPACES: usize = 100;

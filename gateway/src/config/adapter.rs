@@ -11,8 +11,8 @@ section! {
     pub struct Adapter {
         /// "memory" for one node alone, "redis" or "nats" for a cluster.
         kind: AdapterKind = AdapterKind::Memory,
-        /// The broker, such as "redis://user:password@host:6379" or "nats://host:4222"; several of one cluster with commas
-        /// between them; "env:NAME" and "file:PATH" work too. A broker that cannot be reached at start-up is an error.
+        /// The broker, such as "redis://user:password@host:6379" or "nats://host:4222"; several servers of one NATS cluster
+        /// with commas between them; "env:NAME" and "file:PATH" work too. A broker that cannot be reached at start-up is an error.
         url: Option<SecretUrl> = None; example "\"redis://127.0.0.1:6379\"",
         /// The beginning of every channel or subject. Nodes with different prefixes do not see each other.
         prefix: String = "roomcast".to_owned(),

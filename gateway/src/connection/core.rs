@@ -346,28 +346,35 @@ impl Core {
     }
 
     /// Whether the mailbox must wait: a socket is in its rooms already, and its client does not know that it is
-    /// connected. A handler that waits for an ack of such a client is helped on first.
-    pub(super) fn holds_mail(&mut self) -> bool {
-        let Upper::SocketIo { sockets, .. } = &self.upper else {
-            return false;
-        };
+    /// connected. Where a handler waits for an ack of such a client, or something urgent is in the mail, the client is
+    /// told now.
+    pub(super) fn holds_mail(&mut self, is_urgent: impl FnOnce() -> bool) -> bool {
         if self.is_idle() {
             return false;
         }
-        let impatient = |(slot, socket): (usize, &Option<Socket>)| {
-            socket
-                .as_ref()
-                .filter(|socket| socket.phase() == Phase::Impatient)
-                .map(|socket| (slot, socket.clone()))
-        };
-        let impatient: Vec<_> = sockets.iter().enumerate().filter_map(impatient).collect();
-        for (slot, socket) in impatient {
-            self.connected(slot, &socket);
-        }
         let Upper::SocketIo { sockets, .. } = &self.upper else {
             return false;
         };
-        sockets.iter().flatten().any(|socket| socket.phase() == Phase::Joined)
+        let untold = |phase| matches!(phase, Phase::Joined | Phase::Impatient);
+        let untold: Vec<_> = sockets
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, socket)| Some((slot, socket.clone()?)))
+            .filter(|(_, socket)| untold(socket.phase()))
+            .collect();
+        if untold.is_empty() {
+            return false;
+        }
+        let is_urgent = is_urgent();
+        let mut holds = false;
+        for (slot, socket) in untold {
+            if is_urgent || socket.phase() == Phase::Impatient {
+                self.connected(slot, &socket);
+            } else {
+                holds = true;
+            }
+        }
+        holds
     }
 
     /// Carries out what waited in the mailbox.
@@ -382,6 +389,7 @@ impl Core {
                 }
                 Item::Disconnect { socket, close: false } => self.disconnect(socket, cx),
                 Item::Disconnect { socket, close: true } => self.disconnect_all(socket, now, cx),
+                Item::Close(CloseCause::Requested) => self.session.close(!self.wire.is_empty(), now),
                 Item::Close(CloseCause::ServerShutdown) => {
                     self.end(DisconnectReason::ServerShuttingDown, now, cx);
                 }

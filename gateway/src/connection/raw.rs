@@ -56,6 +56,6 @@ impl EngineSocket {
 
     /// Ends the session after what was sent.
     pub fn close(&self) {
-        self.shared.mailbox.close(CloseCause::ServerShutdown);
+        self.shared.mailbox.close(CloseCause::Requested);
     }
 }

@@ -260,7 +260,7 @@ impl Connection {
         };
         self.set_writable(writable);
         let mailbox = Arc::clone(&self.core.shared.mailbox);
-        if self.core.holds_mail() {
+        if self.core.holds_mail(|| mailbox.is_urgent()) {
             mailbox.register(cx);
             return false;
         }
@@ -299,8 +299,9 @@ impl Connection {
                         probe.wire.push(Wire::Signal(Signal::ProbePong));
                     }
                 }
-                Output::CloseProbe => {
-                    self.core.engine.metrics.upgrades.inc(UpgradeResult::Refused);
+                Output::CloseProbe { timed_out } => {
+                    let result = if timed_out { UpgradeResult::Timeout } else { UpgradeResult::Refused };
+                    self.core.engine.metrics.upgrades.inc(result);
                     self.drop_probe(None);
                 }
                 Output::Upgraded => self.upgrade(),
@@ -334,7 +335,7 @@ impl Connection {
             Link::Polling(mut polling) => {
                 let closed_by_client = reason == CloseReason::TransportClose;
                 self.core.signal(if closed_by_client { Signal::Noop } else { Signal::Close });
-                polling.answer(&mut self.core.wire, &self.core.engine.metrics.packets_sent);
+                polling.answer(&mut self.core.wire, &self.core.engine.metrics);
             }
             Link::WebSocket(websocket) if !self.core.is_slow() => {
                 close(websocket, std::mem::take(&mut self.core.wire), self.close_code);
@@ -350,7 +351,7 @@ impl Connection {
             Link::Polling(polling) if polling.is_pending() && !self.core.wire.is_empty() => {
                 let metrics = &self.core.engine.metrics;
                 self.core.session.poll_answered();
-                let answered = polling.answer(&mut self.core.wire, &metrics.packets_sent);
+                let answered = polling.answer(&mut self.core.wire, metrics);
                 if let Some(len) = answered {
                     metrics.bytes_sent.of(crate::config::Transport::Polling).inc_by(len as u64);
                 } else {

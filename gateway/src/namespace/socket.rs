@@ -146,12 +146,20 @@ impl Socket {
         let rooms = rooms.into_rooms();
         let adapter = self.inner.namespace.adapter();
         let max = self.inner.namespace.max_rooms_per_socket();
-        if adapter.rooms_of(self.id()).len() + rooms.len() > max {
-            return Err(JoinError::TooManyRooms(max));
-        }
         if self.phase() == Phase::Asking {
-            self.extras(|extras| extras.early_rooms.extend(rooms));
-            return Ok(());
+            return self.extras(|extras| {
+                if extras.early_rooms.len() + rooms.len() > max {
+                    return Err(JoinError::TooManyRooms(max));
+                }
+                extras.early_rooms.extend(rooms);
+                Ok(())
+            });
+        }
+        // The room of its own id does not count, nor do rooms that it is in already.
+        let own = adapter.rooms_of(self.id());
+        let new = rooms.iter().filter(|room| !own.contains(room)).count();
+        if own.len().saturating_sub(1) + new > max {
+            return Err(JoinError::TooManyRooms(max));
         }
         let joined = adapter.join(self.id(), &rooms);
         if joined.await? { Ok(()) } else { Err(JoinError::Disconnected) }

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::WebSocket;
 use crate::connection::{Signal, WireQueue};
-use crate::metrics::{Counters, PacketKind};
+use crate::metrics::Metrics;
 
 /// What a request wants of its session.
 pub(crate) enum Command {
@@ -55,14 +55,19 @@ impl Polling {
     }
 
     /// Answers the pending poll with everything that waits. The number of bytes, or `None` if the client is gone.
-    pub(crate) fn answer(&mut self, wire: &mut WireQueue, sent: &Counters<PacketKind>) -> Option<usize> {
+    pub(crate) fn answer(&mut self, wire: &mut WireQueue, metrics: &Metrics) -> Option<usize> {
         let poll = self.pending.take()?;
         let mut payload = Vec::with_capacity(wire.bytes());
+        let mut oldest = None;
         while let Some(item) = wire.pop() {
             item.write_records(&mut payload);
             if let Some(kind) = item.kind() {
-                sent.inc(kind);
+                metrics.packets_sent.inc(kind);
             }
+            oldest = oldest.or(item.outgoing().map(|outgoing| outgoing.emitted_at));
+        }
+        if let Some(emitted_at) = oldest {
+            metrics.observe_emit_to_write(emitted_at.elapsed());
         }
         let len = payload.len();
         poll.send(PollAnswer::Payload(payload)).ok().map(|()| len)

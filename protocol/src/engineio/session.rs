@@ -80,7 +80,10 @@ pub enum Output {
     /// Send `3probe` on the probing WebSocket.
     ProbePong,
     /// Close the probing WebSocket; the session goes on.
-    CloseProbe,
+    CloseProbe {
+        /// It took too long.
+        timed_out: bool,
+    },
     /// The probing WebSocket is the transport now. Answer a pending poll with a noop, and send what waits there.
     Upgraded,
     /// The session is over: end the transport. A pending poll is answered with a close packet, or with a noop if the
@@ -296,7 +299,7 @@ impl Session {
                     self.finish(CloseReason::ForcedClose);
                 }
             }
-            _ => self.abandon_upgrade(),
+            _ => self.abandon_upgrade(false),
         }
     }
 
@@ -317,10 +320,10 @@ impl Session {
         self.upgrade = Upgrade::None;
     }
 
-    fn abandon_upgrade(&mut self) {
+    fn abandon_upgrade(&mut self, timed_out: bool) {
         if self.is_upgrading() {
             self.upgrade = Upgrade::None;
-            self.outputs.push(Output::CloseProbe);
+            self.outputs.push(Output::CloseProbe { timed_out });
         }
     }
 
@@ -398,7 +401,7 @@ impl Session {
             },
         }
         match &mut self.upgrade {
-            Upgrade::Probing { until, .. } if *until <= now => self.abandon_upgrade(),
+            Upgrade::Probing { until, .. } if *until <= now => self.abandon_upgrade(true),
             Upgrade::Probing { release_at: Some(at), .. } if *at <= now => {
                 *at = now + limits::UPGRADE_NOOP_INTERVAL;
                 if self.poll_pending {
@@ -414,7 +417,7 @@ impl Session {
             return;
         }
         self.state = State::Closed;
-        self.abandon_upgrade();
+        self.abandon_upgrade(false);
         self.outputs.push(Output::Closed(reason));
     }
 }

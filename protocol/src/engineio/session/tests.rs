@@ -138,11 +138,11 @@ fn an_upgrade_that_stalls_costs_only_its_websocket() {
     let mut client = Virtual::new(Transport::Polling);
     assert!(client.session.handle_probe_opened(client.now));
     assert_eq!(client.probe("2probe"), [Output::ProbePong]);
-    assert_eq!(client.sleep(10 * SECOND), [Output::CloseProbe]);
+    assert_eq!(client.sleep(10 * SECOND), [Output::CloseProbe { timed_out: true }]);
     assert!(client.session.is_open());
     assert!(client.session.handle_probe_opened(client.now), "it may try again");
     for wrong in ["4x", "2", "3probe", "junk", ""] {
-        assert_eq!(client.probe(wrong), [Output::CloseProbe], "{wrong}");
+        assert_eq!(client.probe(wrong), [Output::CloseProbe { timed_out: false }], "{wrong}");
         assert!(client.session.is_open());
         assert!(client.session.handle_probe_opened(client.now));
     }
@@ -156,7 +156,10 @@ fn a_session_that_ends_takes_its_probe_along() {
     let mut client = Virtual::new(Transport::Polling);
     assert!(client.session.handle_probe_opened(client.now));
     client.session.handle_polling_error();
-    assert_eq!(client.outputs(), [Output::CloseProbe, Output::Closed(CloseReason::TransportError)]);
+    assert_eq!(
+        client.outputs(),
+        [Output::CloseProbe { timed_out: false }, Output::Closed(CloseReason::TransportError)]
+    );
     assert_eq!(client.probe("5"), []);
 }
 
