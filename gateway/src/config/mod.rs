@@ -3,6 +3,8 @@
 //! Owns every setting with its default and its documentation, how they are loaded, and what must hold between them.
 //! It binds no port and opens no connection: a [`Config`] is plain data that has been checked.
 
+#![allow(rustdoc::bare_urls, reason = "the same text stands in the commented configuration file")]
+
 mod adapter;
 mod api;
 mod cookie;

@@ -15,7 +15,7 @@ section! {
         add_trailing_slash: bool = true,
         /// The pages that may connect, by polling and by WebSocket: "https://shop.example", or "same-origin" for pages of
         /// the host that the request itself names. Empty: any page. Requests without an Origin header, which browsers do
-        /// not make, always pass. This is no CORS: see [cors].
+        /// not make, always pass. This is no CORS, which has its own section.
         origins: Vec<String> = Vec::new(),
         /// Connections at one time, of all transports. Further ones are refused with 503.
         max_connections: usize = 100_000,

@@ -161,7 +161,7 @@ impl Io {
     }
 
     /// A router that serves Socket.IO, to be merged into an application. It needs an accept loop that allows upgrades,
-    /// such as [`axum::serve`]; with `into_make_service_with_connect_info::<SocketAddr>()` sockets know their peer's
+    /// such as [`axum::serve()`]; with `into_make_service_with_connect_info::<SocketAddr>()` sockets know their peer's
     /// address.
     pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         let path = self.mount.path.trim_end_matches('/');

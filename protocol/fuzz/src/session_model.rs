@@ -246,7 +246,7 @@ impl Model {
                 assert!(self.probing.is_some_and(|(_, proved)| proved), "polls are released for a probe");
             }
             Output::ProbePong => assert!(cause.probe_ping, "an answer to nothing"),
-            Output::CloseProbe => {
+            Output::CloseProbe { .. } => {
                 assert!(self.probing.take().is_some(), "a probe is closed once");
                 assert!(cause.close_probe || self.session.is_closed(), "{cause:?} closes no probe");
             }
