@@ -219,11 +219,12 @@ impl Mailbox {
         Poll::Ready(())
     }
 
-    /// The consumer's side while it may not take anything yet: the next push wakes the task.
-    pub fn register(&self, cx: &Context<'_>) {
+    /// Takes everything that waits, without asking to be woken.
+    pub fn drain(&self) -> VecDeque<Item> {
         let mut inner = self.inner.lock();
-        inner.urgent_only = false;
-        inner.register(cx);
+        inner.bytes = 0;
+        inner.urgent = false;
+        std::mem::take(&mut inner.items)
     }
 
     /// The consumer says whether it could write to the transport now; decides what happens to volatile packets.
@@ -243,11 +244,6 @@ impl Mailbox {
     /// True once nothing more is taken.
     pub fn is_closed(&self) -> bool {
         self.inner.lock().state == State::Closed
-    }
-
-    /// True while a command waits, or after an overflow.
-    pub fn is_urgent(&self) -> bool {
-        self.inner.lock().urgent
     }
 
     /// Packets and commands that wait, and their bytes.

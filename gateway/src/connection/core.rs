@@ -19,6 +19,9 @@ use crate::handler::{BoxFuture, DisconnectReason, Refusal, Step};
 use crate::metrics::PacketKind;
 use crate::namespace::{Ack, Event, NamespaceInner, Phase, Socket};
 
+/// Events that may be held back, as a multiple of the handlers that may wait.
+const HELD_EVENTS_FACTOR: usize = 8;
+
 /// What a handler that had to wait has done.
 enum Finished {
     Event,
@@ -46,6 +49,12 @@ pub(super) struct Core {
     upper: Upper,
     pub(super) wire: WireQueue,
     waiting: Option<Box<FuturesUnordered<BoxFuture<Finished>>>>,
+    /// Events that came while as many handlers waited as may, in order.
+    held_events: VecDeque<(usize, Socket, Event)>,
+    /// Mail of sockets whose client does not know yet that they are connected.
+    held_mail: Vec<(usize, Arc<Outgoing>)>,
+    /// The transport has to be read once even though there is no room for events.
+    pub(super) must_listen: bool,
     /// When the client must have joined a namespace.
     connect_by: Option<Instant>,
     /// Why the sockets ended, if it was not the session's end that ended them.
@@ -78,6 +87,9 @@ impl Core {
             upper,
             wire,
             waiting: None,
+            held_events: VecDeque::new(),
+            held_mail: Vec::new(),
+            must_listen: false,
             connect_by,
             ended: None,
             compression: None,
@@ -103,15 +115,22 @@ impl Core {
         {
             self.violation(violation, now, cx);
         }
-        if self.is_crowded() {
+        if self.is_full() {
             // The pong may have come and waits to be read.
             self.session.defer_pong(now);
+            self.must_listen = true;
         }
         self.session.handle_timeout(now);
     }
 
-    /// True when so many handlers wait that no more events are read.
-    pub(super) fn is_crowded(&self) -> bool {
+    /// True when there is no room for more events. Acks are let through for as long as possible: handlers may be waiting
+    /// for them.
+    pub(super) fn is_full(&self) -> bool {
+        self.held_events.len() >= self.engine.max_pending_handlers.saturating_mul(HELD_EVENTS_FACTOR)
+    }
+
+    /// True when so many handlers wait that no more are started.
+    fn is_crowded(&self) -> bool {
         self.waiting.as_ref().is_some_and(|waiting| waiting.len() >= self.engine.max_pending_handlers)
     }
 
@@ -166,6 +185,13 @@ impl Core {
     /// Ends the sockets now and the session after what waits was sent.
     fn end(&mut self, reason: DisconnectReason, now: Instant, cx: &mut Context<'_>) {
         self.detach_all(reason, cx);
+        // What was emitted before goes out before.
+        for item in self.shared.mailbox.drain() {
+            if let Item::Packet(outgoing) = item {
+                let wire = self.encode(outgoing);
+                self.wire.push(wire);
+            }
+        }
         self.session.close(!self.wire.is_empty(), now);
     }
 
@@ -187,8 +213,11 @@ impl Core {
                     Ack::new(Arc::clone(&self.shared.mailbox), namespace, id)
                 });
                 let event = Event { name: name.as_ref().into(), args, ack };
-                let step = socket.namespace_inner().handler().event(&socket, event, cx);
-                self.wait_for(step, |()| Finished::Event);
+                if self.is_crowded() || !self.held_events.is_empty() {
+                    self.held_events.push_back((slot, socket, event));
+                } else {
+                    self.dispatch(&socket, event, cx);
+                }
             }
             Incoming::Ack { slot, id, args } => {
                 let is_binary = !args.attachments().is_empty();
@@ -203,6 +232,11 @@ impl Core {
                 self.detach(slot, DisconnectReason::ClientNamespaceDisconnect, cx);
             }
         }
+    }
+
+    fn dispatch(&mut self, socket: &Socket, event: Event, cx: &mut Context<'_>) {
+        let step = socket.namespace_inner().handler().event(socket, event, cx);
+        self.wait_for(step, |()| Finished::Event);
     }
 
     fn socket(&self, slot: usize) -> Option<Socket> {
@@ -240,6 +274,14 @@ impl Core {
                 Some(Finished::Admitted(slot, socket, result)) => self.admitted(slot, &socket, result, cx),
                 Some(Finished::RoomsStand(slot, socket)) => self.joined(slot, &socket, cx),
                 Some(Finished::Connected(slot, socket)) => self.connected(slot, &socket),
+            }
+        }
+        while !self.is_crowded()
+            && let Some((slot, socket, event)) = self.held_events.pop_front()
+        {
+            progress = true;
+            if self.is_current(slot, &socket) {
+                self.dispatch(&socket, event, cx);
             }
         }
         progress
@@ -343,38 +385,14 @@ impl Core {
         if let Upper::SocketIo { client, .. } = &mut self.upper {
             client.accept(slot);
         }
-    }
-
-    /// Whether the mailbox must wait: a socket is in its rooms already, and its client does not know that it is
-    /// connected. Where a handler waits for an ack of such a client, or something urgent is in the mail, the client is
-    /// told now.
-    pub(super) fn holds_mail(&mut self, is_urgent: impl FnOnce() -> bool) -> bool {
-        if self.is_idle() {
-            return false;
-        }
-        let Upper::SocketIo { sockets, .. } = &self.upper else {
-            return false;
-        };
-        let untold = |phase| matches!(phase, Phase::Joined | Phase::Impatient);
-        let untold: Vec<_> = sockets
-            .iter()
-            .enumerate()
-            .filter_map(|(slot, socket)| Some((slot, socket.clone()?)))
-            .filter(|(_, socket)| untold(socket.phase()))
-            .collect();
-        if untold.is_empty() {
-            return false;
-        }
-        let is_urgent = is_urgent();
-        let mut holds = false;
-        for (slot, socket) in untold {
-            if is_urgent || socket.phase() == Phase::Impatient {
-                self.connected(slot, &socket);
+        for (of, outgoing) in std::mem::take(&mut self.held_mail) {
+            if of == slot {
+                let wire = self.encode(outgoing);
+                self.wire.push(wire);
             } else {
-                holds = true;
+                self.held_mail.push((of, outgoing));
             }
         }
-        holds
     }
 
     /// Carries out what waited in the mailbox.
@@ -383,10 +401,7 @@ impl Core {
             match item {
                 // After its end a session sends nothing more.
                 Item::Packet(_) if !self.session.is_open() => {}
-                Item::Packet(outgoing) => {
-                    let wire = self.encode(outgoing);
-                    self.wire.push(wire);
-                }
+                Item::Packet(outgoing) => self.handle_packet(outgoing, cx),
                 Item::Disconnect { socket, close: false } => self.disconnect(socket, cx),
                 Item::Disconnect { socket, close: true } => self.disconnect_all(socket, now, cx),
                 Item::Close(CloseCause::Requested) => self.session.close(!self.wire.is_empty(), now),
@@ -398,6 +413,53 @@ impl Core {
                     self.session.abort();
                 }
             }
+        }
+    }
+
+    fn handle_packet(&mut self, outgoing: Arc<Outgoing>, cx: &mut Context<'_>) {
+        let Some(slot) = self.untold_slot(&outgoing) else {
+            let wire = self.encode(outgoing);
+            self.wire.push(wire);
+            return;
+        };
+        self.held_mail.push((slot, outgoing));
+        if self.held_mail.len() > self.engine.config.mailbox.max_items {
+            self.detach_all(DisconnectReason::SlowConsumer, cx);
+            self.session.abort();
+        } else if self.socket(slot).is_some_and(|socket| socket.phase() == Phase::Impatient) {
+            self.tell_the_impatient();
+        }
+    }
+
+    /// The slot of a packet whose socket's client does not know yet that it is connected: clients may lose what comes
+    /// before the CONNECT reply.
+    fn untold_slot(&self, outgoing: &Outgoing) -> Option<usize> {
+        if self.is_idle() {
+            return None;
+        }
+        let Upper::SocketIo { sockets, .. } = &self.upper else {
+            return None;
+        };
+        let is_untold = |socket: &&Socket| matches!(socket.phase(), Phase::Joined | Phase::Impatient);
+        let mut untold = sockets.iter().enumerate().filter_map(|(slot, socket)| {
+            socket.as_ref().filter(is_untold).map(|socket| (slot, socket))
+        });
+        untold
+            .find(|(_, socket)| namespace_of(outgoing) == Some(&**socket.namespace_inner().name()))
+            .map(|(slot, _)| slot)
+    }
+
+    /// A handler waits for an ack of a client that does not know yet that it is connected: it is told now.
+    fn tell_the_impatient(&mut self) {
+        let Upper::SocketIo { sockets, .. } = &self.upper else { return };
+        let impatient: Vec<_> = sockets
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, socket)| Some((slot, socket.clone()?)))
+            .filter(|(_, socket)| socket.phase() == Phase::Impatient)
+            .collect();
+        for (slot, socket) in impatient {
+            self.connected(slot, &socket);
         }
     }
 
@@ -426,6 +488,7 @@ impl Core {
         let Upper::SocketIo { sockets, .. } = &self.upper else { return };
         let slot = sockets.iter().position(|socket| socket.as_ref().is_some_and(|socket| socket.id() == id));
         if let Some(slot) = slot {
+            self.tell(slot);
             self.say_goodbye(slot);
             self.detach(slot, DisconnectReason::ServerNamespaceDisconnect, cx);
         }
@@ -438,9 +501,19 @@ impl Core {
             return;
         }
         for slot in 0..sockets.len() {
+            self.tell(slot);
             self.say_goodbye(slot);
         }
         self.end(DisconnectReason::ServerNamespaceDisconnect, now, cx);
+    }
+
+    /// Tells the client that it is connected, if it does not know: it has to before it learns the end.
+    fn tell(&mut self, slot: usize) {
+        if let Some(socket) = self.socket(slot)
+            && socket.is_connected()
+        {
+            self.connected(slot, &socket);
+        }
     }
 
     fn say_goodbye(&mut self, slot: usize) {
@@ -478,6 +551,24 @@ impl Core {
             go_on(handler.disconnected(&socket, reason, cx));
         }
         socket.set_phase(Phase::Disconnected);
+        // A listener that holds its own socket would keep both for ever.
+        socket.drop_listeners();
+        self.held_mail.retain(|(of, _)| *of != slot);
+    }
+
+    /// The connection ends without a word, such as by the panic of a listener: its sockets leave their rooms.
+    pub(super) fn abandon(&mut self) {
+        let Upper::SocketIo { sockets, .. } = &mut self.upper else { return };
+        for socket in std::mem::take(sockets).into_iter().flatten() {
+            if socket.is_connected() {
+                let namespace = socket.namespace_inner();
+                namespace.adapter().remove(socket.id());
+                namespace.sockets_gauge.dec();
+                self.engine.metrics.disconnects.inc(DisconnectReason::TransportError.into());
+            }
+            socket.set_phase(Phase::Disconnected);
+            socket.drop_listeners();
+        }
     }
 
     /// The session is over: every socket learns why.
@@ -486,6 +577,10 @@ impl Core {
         self.detach_all(ended, cx);
         if let (Upper::Raw(socket), Some(handler)) = (&self.upper, &self.engine.raw) {
             handler.close(socket, reason);
+        }
+        // Handlers run to their end, as in Node, when their client has gone.
+        if let Some(waiting) = self.waiting.take().filter(|waiting| !waiting.is_empty()) {
+            tokio::spawn(waiting.for_each(|_| std::future::ready(())));
         }
         self.engine.metrics.connections_closed.inc(ended.into());
     }
@@ -498,6 +593,16 @@ impl Core {
     pub(super) fn signal(&mut self, signal: Signal) {
         self.wire.push(Wire::Signal(signal));
     }
+}
+
+/// The namespace of a packet of this server.
+fn namespace_of(outgoing: &Outgoing) -> Option<&str> {
+    let (_, text) = outgoing.packet.messages().next().filter(|(is_binary, _)| !is_binary)?;
+    let text = std::str::from_utf8(text).ok()?;
+    // `4`, the type, and for binary the number of attachments with a hyphen.
+    let rest = text.get(2..)?;
+    let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix('-').unwrap_or(rest);
+    if rest.starts_with('/') { rest.split(',').next() } else { Some("/") }
 }
 
 /// A listener of a disconnect may take longer than the connection lives.

@@ -63,6 +63,8 @@ pub(crate) struct Connection {
     writable: bool,
     /// The WebSocket took less than it was given.
     blocked: bool,
+    /// A POST whose events there is no room for yet.
+    parked: Option<(Bytes, oneshot::Sender<()>)>,
     /// Why the WebSocket is closed, if by a rule of its own.
     close_code: Option<CloseCode>,
 }
@@ -80,7 +82,7 @@ impl Connection {
         polling.hold(first);
         let mut connection = Self::new(engine, shared, Link::Polling(polling), Some(commands));
         // The handshake is the first poll.
-        let accepted = connection.core.session.handle_poll(Instant::now());
+        let accepted = connection.core.session.handle_poll(true);
         debug_assert!(accepted, "no poll came before the first");
         connection
     }
@@ -117,6 +119,7 @@ impl Connection {
             mail: VecDeque::new(),
             writable: true,
             blocked: false,
+            parked: None,
             close_code: None,
         }
     }
@@ -126,31 +129,41 @@ impl Connection {
         let Some(commands) = &mut self.commands else {
             return false;
         };
+        if let Some((body, done)) = self.parked.take_if(|_| !self.core.is_full()) {
+            self.handle_post(body, done, now, cx);
+            return true;
+        }
         let Poll::Ready(Some(command)) = commands.poll_recv(cx) else {
             return false;
         };
         match command {
-            Command::Poll(answer) => self.handle_poll(answer, now),
-            Command::Post { body, done } => self.handle_post(&body, done, now, cx),
+            Command::Poll(answer) => self.handle_poll(answer),
+            Command::Post { body, done } => self.handle_post(body, done, now, cx),
             Command::Broken => self.core.session.handle_polling_error(),
             Command::Upgrade(websocket) => self.handle_upgrade(*websocket, now),
         }
         true
     }
 
-    fn handle_poll(&mut self, answer: oneshot::Sender<PollAnswer>, now: Instant) {
+    fn handle_poll(&mut self, answer: oneshot::Sender<PollAnswer>) {
         let Link::Polling(polling) = &mut self.link else {
             return;
         };
         // A poll that its client has given up does not count.
-        if self.core.session.handle_poll(now) {
+        let unsent = !self.core.wire.is_empty();
+        if self.core.session.handle_poll(unsent) {
             polling.hold(answer);
         } else {
             let _ = answer.send(PollAnswer::Overlap);
         }
     }
 
-    fn handle_post(&mut self, body: &Bytes, done: oneshot::Sender<()>, now: Instant, cx: &mut Context<'_>) {
+    fn handle_post(&mut self, body: Bytes, done: oneshot::Sender<()>, now: Instant, cx: &mut Context<'_>) {
+        if self.core.is_full() {
+            // A client posts once at a time: that it waits for its answer is the back-pressure.
+            self.parked = Some((body, done));
+            return;
+        }
         self.core
             .engine
             .metrics
@@ -158,7 +171,7 @@ impl Connection {
             .of(crate::config::Transport::Polling)
             .inc_by(body.len() as u64);
         // As the reference decodes: what is no UTF-8 is replaced.
-        let payload = String::from_utf8_lossy(body);
+        let payload = String::from_utf8_lossy(&body);
         for record in records(&payload) {
             if self.core.session.is_closed() {
                 break;
@@ -190,8 +203,10 @@ impl Connection {
             }
             Link::WebSocket(websocket) => {
                 let unread = if self.blocked { self.core.shared.mailbox.depth().1 } else { 0 };
-                let paused = self.core.is_crowded() || self.core.wire.bytes() + unread > UNREAD_HIGH_WATER;
-                if paused || self.core.session.is_closed() {
+                let paused = self.core.is_full() || self.core.wire.bytes() + unread > UNREAD_HIGH_WATER;
+                // Now and then a client is heard all the same: it may have answered, or be gone.
+                let listen = std::mem::take(&mut self.core.must_listen);
+                if (paused && !listen) || self.core.session.is_closed() {
                     return false;
                 }
                 match read(websocket, &mut self.core, None, now, cx) {
@@ -235,14 +250,19 @@ impl Connection {
         progress
     }
 
-    fn flush_probe(&mut self, cx: &mut Context<'_>) {
-        if let Some(probe) = &mut self.probe {
-            let Probe { websocket, wire } = &mut **probe;
-            if websocket.poll_flush(cx, wire, &self.core.engine.metrics).is_err() {
-                self.core.session.handle_probe_lost();
-                self.probe = None;
-            }
+    /// Writes to the probe. True if it can be read again.
+    fn flush_probe(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(probe) = &mut self.probe else {
+            return false;
+        };
+        let Probe { websocket, wire } = &mut **probe;
+        let was_full = wire.bytes() > WIRE_HIGH_WATER;
+        if websocket.poll_flush(cx, wire, &self.core.engine.metrics).is_err() {
+            self.core.session.handle_probe_lost();
+            self.probe = None;
+            return false;
         }
+        was_full && wire.bytes() <= WIRE_HIGH_WATER
     }
 
     fn drop_probe(&mut self, code: Option<CloseCode>) {
@@ -260,10 +280,6 @@ impl Connection {
         };
         self.set_writable(writable);
         let mailbox = Arc::clone(&self.core.shared.mailbox);
-        if self.core.holds_mail(|| mailbox.is_urgent()) {
-            mailbox.register(cx);
-            return false;
-        }
         if !can_take && mailbox.poll_urgent(cx).is_pending() {
             return false;
         }
@@ -316,9 +332,16 @@ impl Connection {
         if let Link::Polling(polling) = &mut self.link {
             polling.answer_signal(Signal::Noop);
         }
-        self.core.compression = probe.websocket.compression;
-        self.link = Link::WebSocket(probe.websocket);
+        let Probe { websocket, mut wire } = *probe;
+        // What the probe had to say comes first: a part of it may be written already.
+        wire.append(std::mem::take(&mut self.core.wire));
+        self.core.wire = wire;
+        self.core.compression = websocket.compression;
+        self.link = Link::WebSocket(websocket);
         self.commands = None;
+        // The table's end of the channel goes too: an upgraded session costs no more than one that began so.
+        let shared = Arc::clone(&self.core.shared);
+        self.core.engine.sessions.insert(Session { shared, commands: None });
         self.core.shared.set_transport(Transport::WebSocket);
         let metrics = &self.core.engine.metrics;
         metrics.upgrades.inc(UpgradeResult::Success);
@@ -423,7 +446,7 @@ impl Future for Connection {
             progress |= this.poll_timer(cx);
             progress |= this.carry_out(now, cx);
             progress |= this.flush(cx);
-            this.flush_probe(cx);
+            progress |= this.flush_probe(cx);
             if matches!(this.link, Link::Gone) {
                 return Poll::Ready(());
             }
@@ -438,7 +461,8 @@ impl Future for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // Also when the runtime goes down with the connection: nothing outside must believe that it lives.
+        // Also when a listener panicked, or the runtime goes down: nothing outside must believe that it lives.
+        self.core.abandon();
         let shared = &self.core.shared;
         shared.mailbox.end();
         self.core.engine.sessions.remove(&shared.id);

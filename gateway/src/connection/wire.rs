@@ -94,6 +94,12 @@ impl WireQueue {
         self.items.iter()
     }
 
+    /// Puts another queue behind this one.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.bytes += other.bytes;
+        self.items.append(&mut other.items);
+    }
+
     pub(crate) fn pop(&mut self) -> Option<Wire> {
         let wire = self.items.pop_front()?;
         self.bytes = self.bytes.saturating_sub(wire.len());

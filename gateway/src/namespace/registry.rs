@@ -107,7 +107,9 @@ impl Registry {
         known.by_name.insert(Arc::clone(inner.name()), Arc::clone(&inner));
         known.dynamic += 1;
         drop(known);
-        for listener in self.on_new.read().clone() {
+        // A listener may add another one: the lock is not held while it runs.
+        let listeners = self.on_new.read().clone();
+        for listener in listeners {
             listener(&namespace);
         }
         Some(inner)

@@ -265,6 +265,12 @@ impl Socket {
         self.inner.extras.lock().as_mut().map(|extras| read(&mut extras.listeners))
     }
 
+    /// Lets the listeners go. They may hold the socket, and end outside the lock.
+    pub(crate) fn drop_listeners(&self) {
+        let listeners = self.inner.extras.lock().as_mut().map(|extras| std::mem::take(&mut extras.listeners));
+        drop(listeners);
+    }
+
     pub(crate) fn take_early_rooms(&self) -> Vec<Room> {
         let mut extras = self.inner.extras.lock();
         extras.as_mut().map(|extras| std::mem::take(&mut extras.early_rooms)).unwrap_or_default()

@@ -85,7 +85,7 @@ impl Io {
 
     /// Namespaces whose whole name matches a regular expression, made when a client asks for one.
     pub fn of_pattern(&self, pattern: &str) -> Result<ParentNamespace, regex::Error> {
-        let pattern = regex::Regex::new(pattern)?;
+        let pattern = regex::Regex::new(&format!("^(?:{pattern})$"))?;
         Ok(self.of_fn(move |name, _| pattern.is_match(name)))
     }
 

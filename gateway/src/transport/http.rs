@@ -243,8 +243,11 @@ async fn post(engine: &Arc<Engine>, session: &Session, request: Request<Body>) -
     if send(session, Command::Post { body, done }).await.is_err() {
         return refuse(engine, EngineError::UnknownSid, false);
     }
-    let _ = handled.await;
-    answer::post_ok()
+    match handled.await {
+        Ok(()) => answer::post_ok(),
+        // The session ended before it came to this payload.
+        Err(_) => refuse(engine, EngineError::UnknownSid, false),
+    }
 }
 
 enum BodyError {

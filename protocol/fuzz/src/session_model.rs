@@ -135,7 +135,7 @@ impl Model {
     }
 
     fn poll(&mut self, cause: &mut Cause) {
-        let accepted = self.session.handle_poll(self.now);
+        let accepted = self.session.handle_poll(false);
         assert_eq!(accepted, !self.poll_pending, "one poll at a time");
         if !accepted {
             *cause = Cause::end(CloseReason::TransportError);

@@ -287,7 +287,10 @@ impl Session {
         match packet {
             Some(Packet::Ping("probe")) => {
                 *release_at = Some(now + limits::UPGRADE_NOOP_INTERVAL);
-                self.outputs.push(Output::ProbePong);
+                // Many probes may come before the shell looks: one answer is enough, and the outputs are bounded.
+                if !self.outputs.contains(&Output::ProbePong) {
+                    self.outputs.push(Output::ProbePong);
+                }
             }
             Some(Packet::Upgrade) => {
                 self.upgrade = Upgrade::None;
@@ -328,14 +331,16 @@ impl Session {
     }
 
     /// A poll came. False if another one is pending: it is to be answered with HTTP 400, and the session is over.
+    ///
+    /// A session that is closing ends with the poll after the one that took what was `unsent`.
     #[must_use]
-    pub fn handle_poll(&mut self, _now: Instant) -> bool {
+    pub fn handle_poll(&mut self, unsent: bool) -> bool {
         if self.poll_pending {
             self.finish(CloseReason::TransportError);
             return false;
         }
         self.poll_pending = true;
-        if matches!(self.state, State::Closing { .. }) {
+        if matches!(self.state, State::Closing { .. }) && !unsent {
             self.finish(CloseReason::ForcedClose);
         }
         true

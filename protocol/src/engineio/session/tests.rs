@@ -101,17 +101,17 @@ fn what_is_no_packet_ends_the_session() {
 #[test]
 fn one_poll_at_a_time() {
     let mut client = Virtual::new(Transport::Polling);
-    assert!(client.session.handle_poll(client.now));
+    assert!(client.session.handle_poll(false));
     client.session.poll_answered();
-    assert!(client.session.handle_poll(client.now));
-    assert!(!client.session.handle_poll(client.now));
+    assert!(client.session.handle_poll(false));
+    assert!(!client.session.handle_poll(false));
     assert_eq!(client.outputs(), [Output::Closed(CloseReason::TransportError)]);
 }
 
 #[test]
 fn a_polling_client_closes_with_a_packet() {
     let mut client = Virtual::new(Transport::Polling);
-    assert!(client.session.handle_poll(client.now));
+    assert!(client.session.handle_poll(false));
     client.text("1");
     assert_eq!(client.outputs(), [Output::Closed(CloseReason::TransportClose)]);
 }
@@ -122,7 +122,7 @@ fn upgrade() {
     assert!(client.session.handle_probe_opened(client.now));
     assert!(!client.session.handle_probe_opened(client.now), "one at a time");
     assert_eq!(client.probe("2probe"), [Output::ProbePong]);
-    assert!(client.session.handle_poll(client.now));
+    assert!(client.session.handle_poll(false));
     let tenth = Duration::from_millis(100);
     assert_eq!(client.sleep(tenth), [Output::ReleasePoll]);
     client.session.poll_answered();
@@ -131,6 +131,17 @@ fn upgrade() {
     assert_eq!(client.session.transport(), Transport::WebSocket);
     assert!(!client.session.handle_probe_opened(client.now), "nothing left to upgrade to");
     assert_eq!(client.sleep(25 * SECOND), [Output::Ping], "the heartbeat goes on");
+}
+
+#[test]
+fn many_probes_at_once_have_one_answer() {
+    let mut client = Virtual::new(Transport::Polling);
+    assert!(client.session.handle_probe_opened(client.now));
+    for _ in 0..100 {
+        assert_eq!(client.session.handle_text(Source::Probe, "2probe", client.now), None);
+    }
+    client.session.handle_text(Source::Probe, "5", client.now);
+    assert_eq!(client.outputs(), [Output::ProbePong, Output::Upgraded]);
 }
 
 #[test]
@@ -169,7 +180,7 @@ fn closing_waits_for_a_poll() {
     client.session.close(false, client.now);
     assert_eq!(client.outputs(), []);
     assert_eq!(client.text("4ignored"), None);
-    assert!(client.session.handle_poll(client.now));
+    assert!(client.session.handle_poll(false));
     assert_eq!(client.outputs(), [Output::Closed(CloseReason::ForcedClose)]);
 
     let mut gone = Virtual::new(Transport::Polling);
@@ -184,11 +195,14 @@ fn closing_waits_for_a_poll() {
 #[test]
 fn what_is_unsent_has_an_answer_of_its_own_before_the_close() {
     let mut client = Virtual::new(Transport::Polling);
-    assert!(client.session.handle_poll(client.now));
+    assert!(client.session.handle_poll(false));
     client.session.close(true, client.now);
     assert_eq!(client.outputs(), []);
     client.session.poll_answered();
-    assert!(client.session.handle_poll(client.now));
+    assert!(client.session.handle_poll(true), "still something");
+    assert_eq!(client.outputs(), []);
+    client.session.poll_answered();
+    assert!(client.session.handle_poll(false));
     assert_eq!(client.outputs(), [Output::Closed(CloseReason::ForcedClose)]);
 }
 
