@@ -13,6 +13,8 @@ use proptest::prelude::*;
 use roomcast_protocol::engineio::{Message, Packet, records};
 use roomcast_protocol::socketio::EncodedPacket;
 
+type Judge = fn(&[u8]);
+
 /// A message as it may be sent: text has no separator in it, as JSON never has.
 #[derive(Debug, Clone)]
 enum Sent {
@@ -63,7 +65,7 @@ proptest! {
 
 #[test]
 fn seeds_of_the_fuzzer_pass() {
-    let judges: [(&str, fn(&[u8])); 2] =
+    let judges: [(&str, Judge); 2] =
         [("polling_payload", polling_payload::run), ("session_model", session_model::run)];
     for (name, judge) in judges {
         let seeds = fs::read_dir(format!("{}/fuzz/seeds/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();

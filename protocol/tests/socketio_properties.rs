@@ -32,7 +32,8 @@ fn json() -> impl Strategy<Value = Value> {
 }
 
 fn args() -> impl Strategy<Value = Args> {
-    prop::collection::vec(json(), 0..5).prop_map(|values| Args::from_json_values(values).unwrap())
+    prop::collection::vec(json(), 0..5)
+        .prop_map(|values| Args::from_json_values(values).expect("JSON is JSON"))
 }
 
 fn event_name() -> impl Strategy<Value = String> {
@@ -47,15 +48,17 @@ fn receive(packet: &EncodedPacket, namespace: &str) -> Incoming<'static> {
     let limits = ClientLimits { max_attachments: 1000, ..ClientLimits::default() };
     let now = Instant::now();
     let mut client = Client::new();
-    client.handle_text(&format!("0{namespace},"), &limits, now).unwrap();
+    client.handle_text(&format!("0{namespace},"), &limits, now).expect("a CONNECT");
     client.accept(0);
     let mut last = None;
     for (is_binary, message) in packet.messages() {
         assert!(last.is_none(), "attachments come before the event");
         let incoming = if is_binary {
-            client.handle_binary(message, &limits, now).unwrap()
+            client.handle_binary(message, &limits, now).expect("an attachment")
         } else {
-            client.handle_text(std::str::from_utf8(&message[1..]).unwrap(), &limits, now).unwrap()
+            client
+                .handle_text(std::str::from_utf8(&message[1..]).expect("text"), &limits, now)
+                .expect("a packet")
         };
         last = incoming.map(into_owned);
     }
