@@ -47,7 +47,7 @@ fn judge(record: &str, packet: Option<&Packet<'_>>) {
         }
         (Some('b'), None) => assert!(!is_base64(rest), "{rest:?} is base64"),
         (kind, None) => {
-            assert!(!kind.is_some_and(|kind| ('0'..='6').contains(&kind)), "{record:?} is a packet")
+            assert!(!kind.is_some_and(|kind| ('0'..='6').contains(&kind)), "{record:?} is a packet");
         }
         (_, Some(packet)) => panic!("{record:?} is no {packet:?}"),
     }
@@ -60,7 +60,7 @@ fn is_base64(text: &str) -> bool {
     let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     digits.bytes().all(is_digit)
         && digits.len() % 4 != 1
-        && (padding == 0 || (digits.len() + padding) % 4 == 0 && padding < 3)
+        && (padding == 0 || (digits.len() + padding).is_multiple_of(4) && padding < 3)
 }
 
 /// Messages written as a server writes them are read as they were.

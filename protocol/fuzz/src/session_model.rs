@@ -103,7 +103,7 @@ impl Model {
             9 if self.probing.is_some() => self.probe("2probe", &mut cause),
             10 if self.probing.is_some() => self.probe("5", &mut cause),
             11 if self.probing.is_some() => {
-                self.probe(["2", "4x", "", "6"][usize::from(what >> 6)], &mut cause)
+                self.probe(["2", "4x", "", "6"][usize::from(what >> 6)], &mut cause);
             }
             12 if self.probing.is_some() => {
                 self.session.handle_probe_lost();

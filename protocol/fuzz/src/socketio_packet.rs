@@ -55,9 +55,9 @@ impl Connection {
             }
             (6, Some(slot)) => {
                 if what & 8 == 0 {
-                    self.client.leave(slot)
+                    self.client.leave(slot);
                 } else {
-                    self.client.end(slot)
+                    self.client.end(slot);
                 }
                 Ok(())
             }
@@ -71,7 +71,7 @@ impl Connection {
         let incoming = self.client.handle_text(text, &self.limits, self.now);
         assert_eq!(awaits, incoming == Err(Violation::UnexpectedText), "text and attachments do not mix");
         let incoming = incoming?;
-        assert!(incoming.is_none() || !self.client.deadline().is_some(), "a whole packet awaits nothing");
+        assert!(incoming.is_none() || self.client.deadline().is_none(), "a whole packet awaits nothing");
         self.pending = (0, 0);
         if let Some(incoming) = incoming {
             let joined = self.judge(&incoming);

@@ -106,9 +106,9 @@ async fn large_buffers(
     };
     for _ in 0..LARGE_EMITS {
         if everybody {
-            room.emit(payload).await?
+            room.emit(payload).await?;
         } else {
-            room.emit_alone(payload).await?
+            room.emit_alone(payload).await?;
         }
         room.all_arrived().await?;
     }

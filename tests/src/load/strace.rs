@@ -80,7 +80,8 @@ impl Calls {
         let first = arguments.split(',').next().unwrap_or_default();
         match name {
             "mmap" => {
-                let length: Option<usize> = arguments.split(", ").nth(1).and_then(|length| length.parse().ok());
+                let length: Option<usize> =
+                    arguments.split(", ").nth(1).and_then(|length| length.parse().ok());
                 self.maps.extend(length);
             }
             "write" | "writev" | "sendto" | "sendmsg" if first.contains("eventfd") => self.wakes += 1,
