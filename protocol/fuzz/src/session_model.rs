@@ -146,7 +146,7 @@ impl Model {
     }
 
     fn close(&mut self, cause: &mut Cause) {
-        self.session.close(self.now);
+        self.session.close(false, self.now);
         if self.ended.is_some() {
             return;
         }

@@ -54,11 +54,7 @@ impl Connection {
                 Ok(())
             }
             (6, Some(slot)) => {
-                if what & 8 == 0 {
-                    self.client.leave(slot);
-                } else {
-                    self.client.end(slot);
-                }
+                self.client.leave(slot);
                 Ok(())
             }
             (7, _) => self.wait(Duration::from_secs(u64::from(what >> 3))),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::placeholders::{self, Placeholder};
 use super::to_json;
 
 /// Why arguments could not be read as, or written from, a Rust type.
@@ -64,18 +65,30 @@ impl Args {
     }
 
     /// Takes validated text and what its placeholders refer to. A sender may leave attachments unused, or use them in any
-    /// order and often: what is relayed has each once, in order, as the reference would encode it anew.
+    /// order and often: what is relayed has those that are used, each once, in the order of their first use.
     pub(crate) fn from_placeholders(elements: Bytes, attachments: Vec<Bytes>) -> Result<Self, ArgsError> {
         let text = std::str::from_utf8(&elements).map_err(|_| ArgsError::NotAnArray)?;
-        let mut value: serde_json::Value = serde_json::from_str(&format!("[{text}]"))?;
-        let mut used = Vec::new();
-        number_placeholders(&mut value, attachments.len(), &mut used)?;
+        let found = placeholders::find(text, attachments.len()).map_err(|_| ArgsError::IllegalPlaceholder)?;
+        let mut used: Vec<usize> = Vec::new();
+        for placeholder in &found {
+            if !used.contains(&placeholder.index) {
+                used.push(placeholder.index);
+            }
+        }
         if used.iter().copied().eq(0..attachments.len()) {
             return Ok(Self { elements, attachments });
         }
-        let json = value.to_string();
+        let mut renumbered = String::with_capacity(text.len());
+        let mut copied = 0;
+        for Placeholder { range, index } in found {
+            renumbered.push_str(&text[copied..range.start]);
+            let number = used.iter().position(|used| *used == index).unwrap_or_default();
+            renumbered.push_str(&format!(r#"{{"_placeholder":true,"num":{number}}}"#));
+            copied = range.end;
+        }
+        renumbered.push_str(&text[copied..]);
         let attachments = used.into_iter().map(|index| attachments[index].clone()).collect();
-        Ok(Self { elements: Bytes::copy_from_slice(&json.as_bytes()[1..json.len() - 1]), attachments })
+        Ok(Self { elements: renumbered.into(), attachments })
     }
 
     /// Reads a JSON array, such as the `args` of an HTTP call. `attachments` are what its placeholders refer to.
@@ -245,32 +258,6 @@ fn extract_binary(value: &mut serde_json::Value, attachments: &mut Vec<Bytes>) {
     }
 }
 
-/// Checks that every placeholder names one of `attachments` attachments, numbers them in order, and tells which they named.
-///
-/// The reference reads `num` as a JavaScript number and refuses what is not in range (socket.io-parser, `binary.ts`).
-fn number_placeholders(
-    value: &mut serde_json::Value,
-    attachments: usize,
-    used: &mut Vec<usize>,
-) -> Result<(), ArgsError> {
-    match value {
-        serde_json::Value::Array(items) => {
-            items.iter_mut().try_for_each(|item| number_placeholders(item, attachments, used))
-        }
-        serde_json::Value::Object(map) => {
-            if map.get("_placeholder") != Some(&serde_json::Value::Bool(true)) {
-                return map.values_mut().try_for_each(|item| number_placeholders(item, attachments, used));
-            }
-            let index = map.get("num").and_then(index_of_number).filter(|index| *index < attachments);
-            let index = index.ok_or(ArgsError::IllegalPlaceholder)?;
-            *value = serde_json::json!({ "_placeholder": true, "num": used.len() });
-            used.push(index);
-            Ok(())
-        }
-        _ => Ok(()),
-    }
-}
-
 /// An index as JavaScript would take it: `0`, and also `0.0`.
 fn index_of_number(value: &serde_json::Value) -> Option<usize> {
     let number = value.as_f64()?;
@@ -370,6 +357,12 @@ mod tests {
         assert_eq!(args.attachments(), [parts[2].clone(), parts[0].clone()]);
         let expected = r#"{"_placeholder":true,"num":0},{"z":1,"a":{"_placeholder":true,"num":1}}"#;
         assert_eq!(args.elements(), expected);
+        let twice = r#"[{"_placeholder":true,"num":1},{"_placeholder":true,"num":1}]"#;
+        let args = Args::from_json_array(twice, parts.clone()).unwrap();
+        assert_eq!(args.attachments(), [parts[1].clone()], "a repeat costs nothing");
+        assert_eq!(args.len(), 2);
+        let args = Args::from_json_array(r#"["\ud800",1e400,{"_placeholder":true,"num":0}]"#, vec![parts[0].clone()]);
+        assert_eq!(args.unwrap().elements(), r#""\ud800",1e400,{"_placeholder":true,"num":0}"#);
     }
 
     #[test]

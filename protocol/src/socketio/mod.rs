@@ -7,6 +7,7 @@ mod client;
 mod encoded;
 mod json;
 mod packet;
+mod placeholders;
 mod to_json;
 
 pub use args::{Args, ArgsError};
