@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::id::SocketId;
+
 /// A room. Every socket is also in a room named by its id.
 pub type Room = Arc<str>;
 
@@ -23,12 +25,19 @@ pub enum Target {
     All,
     /// The members of any of these rooms, each once.
     Rooms(Vec<Room>),
+    /// This socket and nobody else, where the room of its id may have been joined by others too.
+    Socket(SocketId),
 }
 
 impl Selector {
     /// Every socket of the namespace.
     pub fn all() -> Self {
         Self { to: Target::All, except: Vec::new(), local: false }
+    }
+
+    /// One socket of this node.
+    pub fn local_socket(id: SocketId) -> Self {
+        Self { to: Target::Socket(id), except: Vec::new(), local: true }
     }
 
     /// The members of some rooms.

@@ -126,6 +126,8 @@ part_fuzz() {
 
 part_load() {
   need_cargo
+  # Writes are counted from outside.
+  need_strace
   # Each connection is a descriptor, on both sides.
   ulimit -n "$(ulimit -Hn)"
   cargo build --release -p roomcast-tests --bin load

@@ -221,6 +221,9 @@ impl Node {
                 return vec![namespace.subject.clone()];
             }
             Target::Rooms(rooms) => rooms,
+            Target::Socket(id) => {
+                return self.other_owner(id.as_str()).map(subject::node).into_iter().collect();
+            }
         };
         let mut subjects: Vec<Subject> = Vec::with_capacity(rooms.len());
         for (_, room) in rooms.iter().enumerate().filter(|(at, room)| !rooms[..*at].contains(room)) {

@@ -113,6 +113,11 @@ fn put_selector(out: &mut BytesMut, selector: &Selector) {
             out.put_u8(1);
             put_rooms(out, rooms);
         }
+        // The owner of a socket is the only node that gets this: there the room of its id is enough.
+        Target::Socket(id) => {
+            out.put_u8(1);
+            put_rooms(out, &[id.as_str().into()]);
+        }
     }
     put_rooms(out, &selector.except);
 }

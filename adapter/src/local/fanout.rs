@@ -54,6 +54,12 @@ pub(crate) fn visit(
             }
         }
         Target::Rooms(targets) => visit_rooms(sockets, rooms, targets, &selector.except, each),
+        Target::Socket(id) => {
+            let guards = sockets.read_all(std::iter::once(*id));
+            if let Some(entry) = guards.get(*id).filter(|entry| !excluded(&selector.except, *id, entry)) {
+                each(*id, &entry.mailbox);
+            }
+        }
     }
 }
 

@@ -441,9 +441,10 @@ impl Core {
             return None;
         };
         let is_untold = |socket: &&Socket| matches!(socket.phase(), Phase::Joined | Phase::Impatient);
-        let mut untold = sockets.iter().enumerate().filter_map(|(slot, socket)| {
-            socket.as_ref().filter(is_untold).map(|socket| (slot, socket))
-        });
+        let mut untold = sockets
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, socket)| socket.as_ref().filter(is_untold).map(|socket| (slot, socket)));
         untold
             .find(|(_, socket)| namespace_of(outgoing) == Some(&**socket.namespace_inner().name()))
             .map(|(slot, _)| slot)

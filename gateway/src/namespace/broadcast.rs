@@ -43,8 +43,8 @@ impl Broadcast {
     pub fn to(mut self, rooms: impl IntoRooms) -> Self {
         let rooms = rooms.into_rooms();
         match &mut self.selector.to {
-            Target::All => self.selector.to = Target::Rooms(rooms),
             Target::Rooms(known) => known.extend(rooms),
+            Target::All | Target::Socket(_) => self.selector.to = Target::Rooms(rooms),
         }
         self
     }

@@ -387,9 +387,8 @@ impl SocketEmitter {
         let args = args.into_args()?;
         self.notify_outgoing(name, &args);
         self.socket.hurry();
-        let mut selector = Selector::rooms([self.socket.id().as_str()]);
-        selector.local = true;
-        // Others may be in the room of this id: they are not meant.
+        // Not the room of this id: others may have joined it.
+        let selector = Selector::local_socket(self.socket.id());
         let adapter = self.socket.inner.namespace.adapter();
         let acks = adapter.broadcast_with_ack(&selector, name, &args, self.timeout);
         let report = collect_acks(acks).await;

@@ -65,7 +65,13 @@ impl Io {
 
     /// A server with settings of your own.
     pub fn builder() -> IoBuilder {
-        IoBuilder { config: Config::default(), factory: None, metrics: None, raw: None }
+        IoBuilder {
+            config: Config::default(),
+            factory: None,
+            metrics: None,
+            raw: None,
+            only_configured: false,
+        }
     }
 
     /// A namespace, made if it is not there.
@@ -230,9 +236,17 @@ pub struct IoBuilder {
     factory: Option<Arc<dyn AdapterFactory>>,
     metrics: Option<Arc<Metrics>>,
     raw: Option<Arc<dyn EngineHandler>>,
+    /// The gateway has the namespaces of its configuration and no other; code always has `/`.
+    only_configured: bool,
 }
 
 impl IoBuilder {
+    /// Leaves `/` out, unless somebody makes it.
+    pub(crate) fn only_configured_namespaces(mut self) -> Self {
+        self.only_configured = true;
+        self
+    }
+
     /// All settings at once, as the binary reads them; those of listeners and of the adapter do not concern an embedded
     /// server.
     pub fn config(mut self, config: Config) -> Self {
@@ -315,7 +329,11 @@ impl IoBuilder {
         });
         let metrics = self.metrics.unwrap_or_default();
         let mount = Mount { path: mount_path(&self.config).into(), check_origin: true };
+        let has_main_namespace = self.raw.is_none() && !self.only_configured;
         let engine = Engine::new(self.config, factory, metrics, self.raw);
+        if has_main_namespace {
+            engine.registry.of("/");
+        }
         Io { engine, mount }
     }
 }

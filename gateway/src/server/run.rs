@@ -69,7 +69,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let api = bind("api", config.api.listen).await?;
     let metrics = Arc::new(Metrics::new());
     let factory = start_adapter(&config, &metrics).await?;
-    let io = Io::builder().config(config.clone()).adapter(Arc::clone(&factory)).metrics(metrics).build();
+    let io = Io::builder().config(config.clone()).adapter(Arc::clone(&factory)).metrics(metrics);
+    let io = io.only_configured_namespaces().build();
     for rules in &config.namespaces {
         io.of(&rules.name).set_handler(Arc::new(RoomHandler::new(rules.clone())));
     }

@@ -153,7 +153,10 @@ fn send_on(packet: &EncodedPacket, name: Option<&str>, args: &Args, id: Option<A
                     first_uses.push(number);
                 }
             }
-            assert!(first_uses.into_iter().eq(0..args.attachments().len()), "attachments in order of their use");
+            assert!(
+                first_uses.into_iter().eq(0..args.attachments().len()),
+                "attachments in order of their use"
+            );
         }
     }
     let carried = EncodedPacket::from_frames(packet.frames().clone()).expect("frames of our own");

@@ -361,7 +361,10 @@ mod tests {
         let args = Args::from_json_array(twice, parts.clone()).unwrap();
         assert_eq!(args.attachments(), [parts[1].clone()], "a repeat costs nothing");
         assert_eq!(args.len(), 2);
-        let args = Args::from_json_array(r#"["\ud800",1e400,{"_placeholder":true,"num":0}]"#, vec![parts[0].clone()]);
+        let args = Args::from_json_array(
+            r#"["\ud800",1e400,{"_placeholder":true,"num":0}]"#,
+            vec![parts[0].clone()],
+        );
         assert_eq!(args.unwrap().elements(), r#""\ud800",1e400,{"_placeholder":true,"num":0}"#);
     }
 

@@ -115,8 +115,14 @@ mod tests {
         let text = r#"{"_placeholder":true,"num":1},[{"a":{"num": 0.0 , "_placeholder" : true}}],"{\"_placeholder\":true}""#;
         assert_eq!(indexes(text, 2), Ok(vec![1, 0]));
         assert_eq!(&text[find(text, 2).unwrap()[0].range.clone()], r#"{"_placeholder":true,"num":1}"#);
-        assert_eq!(indexes(r#"{"_placeholder":false,"num":9},["_placeholder",true],{"num":5}"#, 0), Ok(vec![]));
-        assert_eq!(indexes(r#"{"_placeholder":true,"num":0,"x":{"_placeholder":true,"num":0}}"#, 1), Ok(vec![0]));
+        assert_eq!(
+            indexes(r#"{"_placeholder":false,"num":9},["_placeholder",true],{"num":5}"#, 0),
+            Ok(vec![])
+        );
+        assert_eq!(
+            indexes(r#"{"_placeholder":true,"num":0,"x":{"_placeholder":true,"num":0}}"#, 1),
+            Ok(vec![0])
+        );
     }
 
     #[test]
