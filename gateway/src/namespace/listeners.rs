@@ -374,3 +374,7 @@ impl Socket {
 impl super::Namespace {
     listener_methods!();
 }
+
+impl super::ParentNamespace {
+    listener_methods!();
+}

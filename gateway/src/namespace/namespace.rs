@@ -131,6 +131,11 @@ impl Namespace {
         self.broadcast().to(rooms)
     }
 
+    /// The same as [`Namespace::to`].
+    pub fn within(&self, rooms: impl IntoRooms) -> Broadcast {
+        self.to(rooms)
+    }
+
     /// Everybody but the members of a room, or of several.
     pub fn except(&self, rooms: impl IntoRooms) -> Broadcast {
         self.broadcast().except(rooms)

@@ -7,6 +7,7 @@ use parking_lot::RwLock;
 use roomcast_adapter::AdapterFactory;
 
 use super::code::{Code, CodeHandler};
+use super::listeners::Listeners;
 use super::namespace::{Namespace, NamespaceInner};
 use crate::handler::NamespaceHandler;
 use crate::metrics::Metrics;
@@ -157,11 +158,8 @@ impl ParentNamespace {
         self
     }
 
-    /// Listens to an event of every socket: see [`Namespace::on`].
-    pub fn on<M: 'static>(&self, name: &str, handler: impl super::EventHandler<M>) -> &Self {
-        let listener = super::listeners::erase(handler);
-        self.parent.code.with_listeners(|listeners| listeners.add(name, listener, false));
-        self
+    pub(super) fn with_listeners<R>(&self, change: impl FnOnce(&mut Listeners) -> R) -> R {
+        self.parent.code.with_listeners(change)
     }
 
     /// Replaces the handler of the namespaces that are made from now on.

@@ -209,6 +209,11 @@ impl Socket {
         self.broadcast().to(rooms)
     }
 
+    /// The same as [`Socket::to`].
+    pub fn within(&self, rooms: impl IntoRooms) -> Broadcast {
+        self.to(rooms)
+    }
+
     /// Everybody but this socket and the members of a room, or of several.
     pub fn except(&self, rooms: impl IntoRooms) -> Broadcast {
         self.broadcast().except(rooms)

@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::routing::any_service;
 use http::{Request, Response};
-use roomcast_adapter::{AdapterFactory, LocalFactory, RemoteSocket};
+use roomcast_adapter::{AdapterError, AdapterFactory, Collected, LocalFactory, RemoteSocket};
 
 use crate::config::{Config, Transport};
 use crate::connection::{Engine, EngineHandler};
@@ -146,8 +146,38 @@ impl Io {
         self.of("/").local()
     }
 
+    /// [`Namespace::volatile`] of `/`.
+    pub fn volatile(&self) -> Broadcast {
+        self.of("/").volatile()
+    }
+
+    /// [`Namespace::timeout`] of `/`.
+    pub fn timeout(&self, timeout: Duration) -> Broadcast {
+        self.of("/").timeout(timeout)
+    }
+
+    /// [`Namespace::sockets_join`] of `/`.
+    pub async fn sockets_join(&self, rooms: impl IntoRooms) -> Result<Collected<()>, AdapterError> {
+        self.of("/").sockets_join(rooms).await
+    }
+
+    /// [`Namespace::sockets_leave`] of `/`.
+    pub async fn sockets_leave(&self, rooms: impl IntoRooms) -> Result<Collected<()>, AdapterError> {
+        self.of("/").sockets_leave(rooms).await
+    }
+
+    /// [`Namespace::disconnect_sockets`] of `/`.
+    pub async fn disconnect_sockets(&self, close: bool) -> Result<Collected<()>, AdapterError> {
+        self.of("/").disconnect_sockets(close).await
+    }
+
+    /// [`Namespace::server_side_emit`] of `/`.
+    pub fn server_side_emit<M>(&self, name: &str, args: impl IntoArgs<M>) -> Result<(), EmitError> {
+        self.of("/").server_side_emit(name, args)
+    }
+
     /// [`Namespace::fetch_sockets`] of `/`.
-    pub async fn fetch_sockets(&self) -> roomcast_adapter::Collected<Vec<RemoteSocket>> {
+    pub async fn fetch_sockets(&self) -> Collected<Vec<RemoteSocket>> {
         self.of("/").fetch_sockets().await
     }
 
