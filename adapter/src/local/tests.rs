@@ -69,6 +69,31 @@ fn depth(mailbox: &Mailbox) -> usize {
 }
 
 #[test]
+fn all_receivers_share_one_encoding() {
+    let (adapter, _) = adapter();
+    let mailboxes: Vec<_> = (0..1000).map(|number| add(&adapter, number)).collect();
+    (0..1000).for_each(|number| {
+        adapter.join_local(id(number), &["room".into()]);
+    });
+    let outgoing = packet();
+    adapter.broadcast(&Selector::rooms(["room"]), &outgoing).unwrap();
+    for mailbox in &mailboxes {
+        let Some(Item::Packet(received)) = mailbox.drain().pop_front() else { panic!("nothing came") };
+        assert!(Arc::ptr_eq(&received, &outgoing), "the packet itself, not a copy");
+    }
+    assert_eq!(Arc::strong_count(&outgoing), 1);
+}
+
+#[test]
+fn one_socket_is_one_socket() {
+    let (adapter, _) = adapter();
+    let (one, other) = (add(&adapter, 0), add(&adapter, 1));
+    adapter.join_local(id(1), &[id(0).as_str().into()]);
+    adapter.broadcast(&Selector::local_socket(id(0)), &packet()).unwrap();
+    assert_eq!((depth(&one), depth(&other)), (1, 0));
+}
+
+#[test]
 fn a_socket_in_several_target_rooms_is_served_once() {
     let (adapter, _) = adapter();
     let mailboxes: Vec<_> = (0..4).map(|number| add(&adapter, number)).collect();
