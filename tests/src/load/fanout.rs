@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::room::Room;
-use super::server::Server;
+use super::server::{PING_INTERVAL, Server};
 use super::strace::{Calls, Trace};
 use super::{Error, Report};
 
@@ -25,10 +25,11 @@ const TRACED_EMITS: u64 = 20;
 /// held fast: copies can be counted from outside. A few emits are enough.
 const LARGE: usize = 256 * 1024;
 const LARGE_EMITS: u64 = 5;
-const ALLOCATOR: [(&str, &str); 1] = [("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=131072")];
+const ENVIRONMENT: [(&str, &str); 2] =
+    [("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=131072"), (PING_INTERVAL, "600000")];
 
 pub(crate) async fn fanout(bin: Option<&Path>, sockets: usize, emits: u64) -> Result<Report, Error> {
-    let server = Server::start(bin, &ALLOCATOR).await?;
+    let server = Server::start(bin, &ENVIRONMENT).await?;
     let mut room = Room::open(server.address(), sockets).await?;
     let padding = "x".repeat(PAYLOAD);
     room.saturate(20, 1, &padding).await?;

@@ -15,6 +15,9 @@ use super::process::Process;
 /// How long a server may take to listen.
 const START: Duration = Duration::from_secs(20);
 
+/// Sets the ping interval in milliseconds, here as in the binary. A heartbeat is a write, and so in the way of who counts.
+pub(super) const PING_INTERVAL: &str = "ROOMCAST__ENGINE__PING_INTERVAL";
+
 /// A running server. Dropping it ends it.
 pub(super) struct Server {
     child: Child,
@@ -96,6 +99,9 @@ fn free_ports() -> io::Result<(SocketAddr, SocketAddr)> {
 /// input is answered with the number of tasks of the runtime.
 pub(crate) async fn serve(port: u16, api_port: u16) -> Result<(), Error> {
     let mut config = Config::default();
+    if let Some(millis) = std::env::var(PING_INTERVAL).ok().and_then(|text| text.parse().ok()) {
+        config.engine.ping_interval = Duration::from_millis(millis);
+    }
     config.public.listen = (Ipv4Addr::LOCALHOST, port).into();
     config.api.listen = (Ipv4Addr::LOCALHOST, api_port).into();
     let runtime = tokio::runtime::Handle::current();
