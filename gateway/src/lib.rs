@@ -37,7 +37,7 @@ pub use handler::{BoxFuture, DisconnectReason, NamespaceHandler, Refusal, Step};
 pub use namespace::{
     Ack, AsIs, Broadcast, EmitError, Event, EventContext, EventHandler, FromEvent, Handshake, IntoAck,
     IntoArgs, IntoRooms, JoinError, Namespace, ParentNamespace, Socket, SocketEmitter, ViaContext, ViaResult,
-    ViaSerde, collect_acks,
+    ViaSerde,
 };
 pub use roomcast_adapter as adapter;
 pub use roomcast_protocol as protocol;

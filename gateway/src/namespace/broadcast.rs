@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
 use roomcast_adapter::{
-    AckEvent, AckReport, AckStream, Adapter, AdapterError, Collected, Outgoing, RemoteSocket, Room, Selector,
-    Target,
+    AckReport, AckStream, Adapter, AdapterError, Collected, Outgoing, RemoteSocket, Room, Selector, Target,
 };
 use roomcast_protocol::socketio::{Args, EncodedPacket};
 
@@ -111,7 +109,7 @@ impl Broadcast {
     /// Emits an event and collects the acks of all sockets, until all have come or the timeout is over. What is missing
     /// is named in the report; it is not an error.
     pub async fn emit_with_ack<M>(&self, name: &str, args: impl IntoArgs<M>) -> Result<AckReport, EmitError> {
-        Ok(collect_acks(self.emit_with_acks(name, args)?).await)
+        Ok(AckReport::collect(self.emit_with_acks(name, args)?).await)
     }
 
     /// Like [`Broadcast::emit_with_ack`], and gives each ack as it comes.
@@ -145,25 +143,6 @@ impl Broadcast {
     pub async fn disconnect_sockets(&self, close: bool) -> Result<Collected<()>, AdapterError> {
         self.adapter.disconnect_sockets(&self.selector, close).await
     }
-}
-
-/// Sums a stream of acks up.
-pub async fn collect_acks(mut stream: AckStream) -> AckReport {
-    let mut report = AckReport::default();
-    while let Some(event) = stream.next().await {
-        match event {
-            AckEvent::Asked(sockets) => {
-                report.expected += sockets.len();
-                report.timed_out.extend(sockets);
-            }
-            AckEvent::Ack(socket, args) => report.acks.push((socket, args)),
-            AckEvent::Gone(_) => {}
-            AckEvent::LostNode(node) => report.lost_nodes.push(node),
-        }
-    }
-    let answered: std::collections::HashSet<_> = report.acks.iter().map(|(socket, _)| *socket).collect();
-    report.timed_out.retain(|socket| !answered.contains(socket));
-    report
 }
 
 /// One room or several.

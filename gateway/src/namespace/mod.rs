@@ -14,7 +14,7 @@ mod namespace;
 mod registry;
 mod socket;
 
-pub use broadcast::{Broadcast, IntoRooms, collect_acks};
+pub use broadcast::{Broadcast, IntoRooms};
 pub(crate) use emit::check_event_name;
 pub use emit::{AsIs, EmitError, IntoArgs, ViaSerde};
 pub use event::{Ack, Event};

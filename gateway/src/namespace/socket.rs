@@ -8,14 +8,16 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use roomcast_adapter::{AdapterError, Describe, Mailbox, Outgoing, Push, Room, Selector, SocketId};
+use roomcast_adapter::{
+    AckReport, AdapterError, Describe, Mailbox, Outgoing, Push, Room, Selector, SocketId,
+};
 use roomcast_protocol::engineio::Transport;
 use roomcast_protocol::socketio::{Args, ArgsError, EncodedPacket};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Handshake;
-use super::broadcast::{Broadcast, DEFAULT_ACK_TIMEOUT, IntoRooms, collect_acks};
+use super::broadcast::{Broadcast, DEFAULT_ACK_TIMEOUT, IntoRooms};
 use super::emit::{EmitError, IntoArgs, check_event_name};
 use super::listeners::Listeners;
 use super::namespace::{Namespace, NamespaceInner};
@@ -396,7 +398,7 @@ impl SocketEmitter {
         let selector = Selector::local_socket(self.socket.id());
         let adapter = self.socket.inner.namespace.adapter();
         let acks = adapter.broadcast_with_ack(&selector, name, &args, self.timeout);
-        let report = collect_acks(acks).await;
+        let report = AckReport::collect(acks).await;
         let mine = report.acks.into_iter().find(|(socket, _)| *socket == self.socket.id());
         match mine {
             Some((_, args)) => Ok(args),
