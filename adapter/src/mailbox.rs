@@ -241,11 +241,6 @@ impl Mailbox {
         inner.waker = None;
     }
 
-    /// True once nothing more is taken.
-    pub fn is_closed(&self) -> bool {
-        self.inner.lock().state == State::Closed
-    }
-
     /// Packets and commands that wait, and their bytes.
     pub fn depth(&self) -> (usize, usize) {
         let inner = self.inner.lock();

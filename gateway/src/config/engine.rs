@@ -38,7 +38,8 @@ section! {
         max_namespaces_per_connection: usize = 100,
         /// Rooms that one socket may be in, beside the one of its id.
         max_rooms_per_socket: usize = 10_000,
-        /// Events of one connection whose handlers may wait at the same time. With so many the connection is not read.
+        /// Events of one connection whose handlers may wait at the same time. Eight times as many more are held back in
+        /// order; then the connection is not read.
         max_pending_handlers: usize = 128,
     }
     tables {

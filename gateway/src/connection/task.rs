@@ -239,7 +239,7 @@ impl Connection {
             if self.core.session.transport() == Transport::WebSocket {
                 // It completed its upgrade before it ended.
                 self.close_code = code;
-                self.carry_out(now, cx);
+                self.carry_out(cx);
                 self.core.session.handle_websocket_end(code.is_some());
             } else {
                 self.core.session.handle_probe_lost();
@@ -299,7 +299,7 @@ impl Connection {
     }
 
     /// What the session says has to be done. True if there was something.
-    fn carry_out(&mut self, _now: Instant, cx: &mut Context<'_>) -> bool {
+    fn carry_out(&mut self, cx: &mut Context<'_>) -> bool {
         let mut progress = false;
         while let Some(output) = self.core.session.next_output() {
             progress = true;
@@ -441,10 +441,10 @@ impl Future for Connection {
             progress |= this.core.poll_waiting(cx);
             progress |= this.poll_transport(now, cx);
             progress |= this.poll_probe(now, cx);
-            progress |= this.carry_out(now, cx);
+            progress |= this.carry_out(cx);
             progress |= this.poll_mail(now, cx);
             progress |= this.poll_timer(cx);
-            progress |= this.carry_out(now, cx);
+            progress |= this.carry_out(cx);
             progress |= this.flush(cx);
             progress |= this.flush_probe(cx);
             if matches!(this.link, Link::Gone) {
