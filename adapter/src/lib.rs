@@ -25,7 +25,7 @@ pub use adapter::{
     NamespaceEvents, RemoteSocket, ServerReply, Status,
 };
 #[cfg(any(feature = "redis", feature = "nats"))]
-pub use broker::{LinkConfig, LinkStats};
+pub use broker::{LinkConfig, LinkStats, TlsFiles};
 pub use counters::{Counter, Counters};
 pub use id::{NodeTag, ParseIdError, SocketId};
 pub use local::{LocalAdapter, LocalFactory};

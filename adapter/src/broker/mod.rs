@@ -13,12 +13,14 @@ mod core;
 mod inbound;
 mod inline;
 mod runtime;
+mod tls;
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
+pub use self::tls::TlsFiles;
 pub(crate) use self::{
     core::Core,
     inbound::{Fault, Inbound},

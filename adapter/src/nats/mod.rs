@@ -12,7 +12,7 @@ use std::{fmt, sync::Arc};
 
 use self::{driver::NatsDriver, encode::Subjects};
 use crate::{
-    broker::{Core, LinkConfig, bus_by_core, hide_credentials},
+    broker::{Core, LinkConfig, TlsFiles, bus_by_core, hide_credentials},
     cluster::BusError,
 };
 
@@ -26,6 +26,8 @@ pub struct NatsConfig {
     /// The first tokens of every subject: letters, digits, `_` and `-`, with single dots between, at most 100
     /// characters. Default `roomcast`.
     pub prefix: String,
+    /// The certificates of TLS connections.
+    pub tls: TlsFiles,
     /// Times and bounds.
     pub link: LinkConfig,
 }
@@ -33,7 +35,12 @@ pub struct NatsConfig {
 impl NatsConfig {
     /// The defaults, for this URL.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), prefix: "roomcast".into(), link: LinkConfig::default() }
+        Self {
+            url: url.into(),
+            prefix: "roomcast".into(),
+            tls: TlsFiles::default(),
+            link: LinkConfig::default(),
+        }
     }
 }
 
@@ -42,6 +49,7 @@ impl fmt::Debug for NatsConfig {
         f.debug_struct("NatsConfig")
             .field("url", &hide_credentials(&self.url))
             .field("prefix", &self.prefix)
+            .field("tls", &self.tls)
             .field("link", &self.link)
             .finish()
     }

@@ -16,7 +16,7 @@ use std::{fmt, sync::Arc};
 
 use self::driver::RedisDriver;
 use crate::{
-    broker::{Core, LinkConfig, bus_by_core, hide_credentials},
+    broker::{Core, LinkConfig, TlsFiles, bus_by_core, hide_credentials},
     cluster::BusError,
 };
 
@@ -33,6 +33,8 @@ pub struct RedisConfig {
     pub url: String,
     /// What every channel begins with: letters, digits, `.`, `_` and `-`, at most 100. Default `roomcast`.
     pub prefix: String,
+    /// The certificates of TLS connections.
+    pub tls: TlsFiles,
     /// Times and bounds.
     pub link: LinkConfig,
 }
@@ -40,7 +42,12 @@ pub struct RedisConfig {
 impl RedisConfig {
     /// The defaults, for this URL.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), prefix: "roomcast".into(), link: LinkConfig::default() }
+        Self {
+            url: url.into(),
+            prefix: "roomcast".into(),
+            tls: TlsFiles::default(),
+            link: LinkConfig::default(),
+        }
     }
 }
 
@@ -49,6 +56,7 @@ impl fmt::Debug for RedisConfig {
         f.debug_struct("RedisConfig")
             .field("url", &hide_credentials(&self.url))
             .field("prefix", &self.prefix)
+            .field("tls", &self.tls)
             .field("link", &self.link)
             .finish()
     }
