@@ -225,8 +225,24 @@ pub trait AdapterFactory: Send + Sync + 'static {
     /// The live nodes, this one among them.
     fn nodes(&self) -> Vec<NodeTag>;
 
+    /// The live nodes with what they last said of themselves, this one among them, in the order of their tags.
+    fn node_infos(&self) -> Vec<NodeInfo>;
+
     /// Leaves the cluster: says goodbye to the others and lets the broker's connections go.
     fn shutdown(&self) -> BoxFuture<'static, ()>;
+}
+
+/// A live node, as it described itself with its last sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// Its tag.
+    pub tag: NodeTag,
+    /// Its sockets, over all namespaces. Unknown of a node of an older version.
+    pub sockets: Option<u64>,
+    /// The rooms with members on it, over all namespaces. Unknown of a node of an older version.
+    pub rooms: Option<u64>,
+    /// How old this is.
+    pub age: Duration,
 }
 
 /// Whether a node is one with its cluster.

@@ -71,6 +71,12 @@ pub struct Counters {
     pub members_joined: Counter,
     /// Other nodes that said goodbye or were silent for too long.
     pub members_left: Counter,
+    /// Other nodes that are gone for good: they said goodbye, or were silent for longer than their lease.
+    pub members_gone: Counter,
+    /// Times this node had to disconnect its sockets, because the others took it for dead.
+    pub fenced: Counter,
+    /// Times this node did not run for longer than the expiry.
+    pub hung: Counter,
     /// Messages of another node that has this node's tag.
     pub tag_conflicts: Counter,
 }

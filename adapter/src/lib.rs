@@ -22,7 +22,7 @@ mod selector;
 
 pub use adapter::{
     AckEvent, AckReport, AckStream, Adapter, AdapterError, AdapterFactory, Collected, Describe, LocalSocket,
-    NamespaceEvents, RemoteSocket, ServerReply, Status,
+    NamespaceEvents, NodeInfo, RemoteSocket, ServerReply, Status,
 };
 #[cfg(any(feature = "redis", feature = "nats"))]
 pub use broker::{LinkConfig, LinkStats, TlsFiles};

@@ -74,6 +74,8 @@ pub enum CloseCause {
     ServerShutdown,
     /// More waits than `max_items` or `max_bytes`: "transport close" to the client, counted as `slow_consumer`.
     SlowConsumer,
+    /// The cluster took the node for dead: "transport close" to the client, which connects again.
+    Fenced,
 }
 
 /// What became of a push.

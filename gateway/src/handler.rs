@@ -112,11 +112,13 @@ pub enum DisconnectReason {
     ServerNamespaceDisconnect,
     /// "transport close" as well: the client read too slowly and its mailbox was full.
     SlowConsumer,
+    /// "transport close" as well: the cluster took this node for dead, and its sockets with it.
+    NodeFenced,
 }
 
 impl DisconnectReason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::TransportError,
         Self::TransportClose,
         Self::ForcedClose,
@@ -127,13 +129,14 @@ impl DisconnectReason {
         Self::ClientNamespaceDisconnect,
         Self::ServerNamespaceDisconnect,
         Self::SlowConsumer,
+        Self::NodeFenced,
     ];
 
     /// The reason in Socket.IO's words.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TransportError => "transport error",
-            Self::TransportClose | Self::SlowConsumer => "transport close",
+            Self::TransportClose | Self::SlowConsumer | Self::NodeFenced => "transport close",
             Self::ForcedClose => "forced close",
             Self::PingTimeout => "ping timeout",
             Self::ParseError => "parse error",
@@ -157,6 +160,7 @@ impl DisconnectReason {
             Self::ClientNamespaceDisconnect => "client_namespace_disconnect",
             Self::ServerNamespaceDisconnect => "server_namespace_disconnect",
             Self::SlowConsumer => "slow_consumer",
+            Self::NodeFenced => "node_fenced",
         }
     }
 }
@@ -232,6 +236,7 @@ impl From<DisconnectReason> for crate::metrics::CloseReason {
             DisconnectReason::ClientNamespaceDisconnect => Self::ClientNamespaceDisconnect,
             DisconnectReason::ServerNamespaceDisconnect => Self::ServerNamespaceDisconnect,
             DisconnectReason::SlowConsumer => Self::SlowConsumer,
+            DisconnectReason::NodeFenced => Self::NodeFenced,
         }
     }
 }

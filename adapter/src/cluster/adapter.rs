@@ -49,7 +49,7 @@ impl ClusterAdapter {
         let subjects = self.node.subjects_of(&self.namespace, selector);
         let broadcast = Broadcast {
             namespace: Arc::clone(&self.namespace.name),
-            id: self.node.broadcast_id(&subjects),
+            id: self.node.broadcast_id(),
             selector: selector.clone(),
             volatile: outgoing.volatile,
             compress: outgoing.compress,

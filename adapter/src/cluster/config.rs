@@ -7,8 +7,11 @@ use std::time::Duration;
 pub struct ClusterConfig {
     /// How often a node says that it lives. Default 1 s.
     pub heartbeat: Duration,
-    /// A node that was silent for this long is dead. Default 5 s; must be several heartbeats.
+    /// A node that was silent for this long is left out of requests and counts. Default 5 s; must be several heartbeats.
     pub expiry: Duration,
+    /// A node that was silent for this long is gone for good, and its sockets with it: should it come back, it
+    /// disconnects them and begins anew. Default 15 s; not less than `expiry`.
+    pub lease: Duration,
     /// How long a new node listens for the answers to its hello before it is ready. Default 300 ms.
     pub discovery: Duration,
     /// How long a subscription outlives its last local member. Default 5 s.
@@ -23,7 +26,8 @@ pub struct ClusterConfig {
     pub outbox_bytes: usize,
     /// An emit to more rooms than this is published to the whole namespace, once. Default 64.
     pub max_rooms_per_emit: usize,
-    /// Ids of messages with several subjects that are remembered, to act on their first copy only. Default 65,536.
+    /// Numbers of the last broadcasts that are remembered of each sender, to act on their first copy only. Default
+    /// 65,536, which are 8 KiB.
     pub recent_ids: usize,
     /// Requests of other nodes that may wait for subscriptions at once. Default 4,096.
     pub max_jobs: usize,
@@ -34,6 +38,7 @@ impl Default for ClusterConfig {
         Self {
             heartbeat: Duration::from_secs(1),
             expiry: Duration::from_secs(5),
+            lease: Duration::from_secs(15),
             discovery: Duration::from_millis(300),
             linger: Duration::from_secs(5),
             request_timeout: Duration::from_secs(5),

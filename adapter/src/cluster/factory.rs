@@ -8,13 +8,13 @@ use futures_util::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::message::{Identity, Message};
+use super::message::{Identity, Message, Vitals};
 use super::node::Node;
 use super::receive::Ear;
 use super::{Bus, BusError, ClusterAdapter, ClusterConfig, subject};
-use crate::adapter::{Adapter, AdapterFactory, NamespaceEvents, Status};
+use crate::adapter::{Adapter, AdapterFactory, NamespaceEvents, NodeInfo, Status};
 use crate::counters::Counters;
 use crate::id::NodeTag;
 
@@ -125,12 +125,12 @@ async fn claim(
         node.conflict.store(false, Ordering::Release);
         let mine = subject::node(node.me().tag);
         node.bus.subscribe(vec![mine.clone()]).await?;
-        node.announce(subject::all(), &Message::Hello).await?;
+        node.announce(subject::all(), &[Message::Hello]).await?;
         tokio::time::sleep(node.config.discovery).await;
         if !node.conflict.load(Ordering::Acquire) {
             node.claimed.store(true, Ordering::Release);
             // The others know this node before it is ready.
-            node.announce(subject::all(), &Message::Heartbeat).await?;
+            node.announce_life(subject::all()).await?;
             return Ok(());
         }
         tracing::warn!(node = %node.me().tag, "another node has this tag: drawing again");
@@ -173,6 +173,25 @@ impl AdapterFactory for ClusterFactory {
         nodes
     }
 
+    fn node_infos(&self) -> Vec<NodeInfo> {
+        let now = Instant::now().into_std();
+        let info = |tag, vitals: Option<Vitals>, age| NodeInfo {
+            tag,
+            sockets: vitals.map(|vitals| vitals.sockets),
+            rooms: vitals.map(|vitals| vitals.rooms),
+            age,
+        };
+        let membership = self.node.membership.lock();
+        let others = membership
+            .live()
+            .map(|(tag, member)| info(tag, member.vitals, now.saturating_duration_since(member.heard_at)));
+        let mut infos: Vec<_> = others.collect();
+        drop(membership);
+        infos.push(info(self.node.me().tag, Some(self.node.vitals()), Duration::ZERO));
+        infos.sort_unstable_by_key(|info| info.tag);
+        infos
+    }
+
     fn shutdown(&self) -> BoxFuture<'static, ()> {
         let node = Arc::clone(&self.node);
         let tasks = std::mem::take(&mut *self.tasks.lock());
@@ -184,7 +203,7 @@ impl AdapterFactory for ClusterFactory {
             // What cannot be published within the time is lost, as it would be with the node.
             let _ = timeout(DRAIN, node.outbox.drained()).await;
             tasks.iter().for_each(JoinHandle::abort);
-            if let Err(error) = node.announce(subject::all(), &Message::Goodbye).await {
+            if let Err(error) = node.announce(subject::all(), &[Message::Goodbye]).await {
                 tracing::debug!(code = error.code(), "no goodbye");
             }
             node.outbox.set_up(false);

@@ -1,97 +1,156 @@
 //! Who else is in the cluster: a state machine without a clock.
 //!
-//! Owns the other nodes that live, by what they say themselves. A node is a member from its first heartbeat until its
-//! goodbye, or until it was silent for too long. Subscribers of the broker are never counted.
+//! Owns the other nodes, by what they say themselves; subscribers of the broker are never counted. A node is a member
+//! from its first heartbeat. After `expiry` of silence it is left out of requests and counts, and comes back with its
+//! next heartbeat. After `lease` of silence it is gone for good: its sockets count as disconnected, and should it say
+//! something later it is told so, and begins a new life.
+//!
+//! Silence is judged by this node's own echo. What this node said to all comes back to it behind everything that others
+//! said before, so a member is silent only when our echo from after its time has come and nothing of it has. A node that
+//! is behind with reading, or cut off from the broker, hears no echo and takes nobody for dead.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::message::Identity;
+use indexmap::IndexMap;
+use rustc_hash::FxBuildHasher;
+
+use super::message::{Identity, Vitals};
 use crate::id::NodeTag;
 
-#[derive(Debug)]
-struct Member {
-    generation: u64,
-    expires_at: Instant,
+/// Dead nodes that are remembered, to tell them when they come back. The oldest is forgotten first.
+const MAX_GRAVES: usize = 4_096;
+
+/// Another node.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Member {
+    pub(crate) generation: u64,
+    pub(crate) heard_at: Instant,
+    /// False when it is silent.
+    pub(crate) live: bool,
+    /// What it says of itself; nothing when it is of the first version.
+    pub(crate) vitals: Option<Vitals>,
 }
 
 /// What changed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Joined(NodeTag),
+    /// It is silent, or left: nobody waits for it.
     Left(NodeTag),
+    /// It is gone for good, and its sockets with it. Comes after `Left`.
+    Gone(Identity),
+    /// It is gone for good and does not know it.
+    Revenant(Identity),
 }
 
 #[derive(Debug)]
 pub(crate) struct Membership {
     members: BTreeMap<NodeTag, Member>,
+    /// The last generation of nodes that are gone without a goodbye.
+    graves: IndexMap<NodeTag, u64, FxBuildHasher>,
     expiry: Duration,
-    /// While this node cannot hear, silence says nothing about the others.
-    deaf: bool,
+    lease: Duration,
 }
 
 impl Membership {
-    pub(crate) fn new(expiry: Duration) -> Self {
-        Self { members: BTreeMap::new(), expiry, deaf: false }
+    pub(crate) fn new(expiry: Duration, lease: Duration) -> Self {
+        Self { members: BTreeMap::new(), graves: IndexMap::default(), expiry, lease: lease.max(expiry) }
     }
 
     /// A node said that it lives. A later generation takes the place of an earlier one, which must have died.
     pub(crate) fn heartbeat(&mut self, from: Identity, now: Instant) -> Vec<Change> {
-        let member = Member { generation: from.generation, expires_at: now + self.expiry };
-        match self.members.get_mut(&from.tag) {
-            Some(known) if known.generation > from.generation => Vec::new(),
+        let Identity { tag, generation } = from;
+        if self.graves.get(&tag).is_some_and(|grave| generation <= *grave) {
+            return vec![Change::Revenant(from)];
+        }
+        let mut changes = Vec::new();
+        let fresh = Member { generation, heard_at: now, live: true, vitals: None };
+        match self.members.get_mut(&tag) {
+            Some(known) if known.generation > generation => return changes,
+            Some(known) if known.generation == generation => {
+                known.heard_at = now;
+                if std::mem::replace(&mut known.live, true) {
+                    return changes;
+                }
+            }
             Some(known) => {
-                let replaced = known.generation < from.generation;
-                *known = member;
-                if replaced { vec![Change::Left(from.tag), Change::Joined(from.tag)] } else { Vec::new() }
+                let old = std::mem::replace(known, fresh);
+                if old.live {
+                    changes.push(Change::Left(tag));
+                }
+                changes.push(Change::Gone(Identity { tag, generation: old.generation }));
             }
             None => {
-                self.members.insert(from.tag, member);
-                vec![Change::Joined(from.tag)]
+                self.members.insert(tag, fresh);
             }
+        }
+        changes.push(Change::Joined(tag));
+        changes
+    }
+
+    /// A node said how it is. Says nothing about whether it lives: that is its heartbeat's.
+    pub(crate) fn vitals(&mut self, from: Identity, vitals: Vitals) {
+        if let Some(known) =
+            self.members.get_mut(&from.tag).filter(|known| known.generation == from.generation)
+        {
+            known.vitals = Some(vitals);
         }
     }
 
     /// A node leaves.
     pub(crate) fn goodbye(&mut self, from: Identity) -> Vec<Change> {
-        match self.members.get(&from.tag) {
-            Some(known) if known.generation <= from.generation => {
-                self.members.remove(&from.tag);
-                vec![Change::Left(from.tag)]
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    /// Lets go of those that were silent for too long.
-    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Change> {
-        if self.deaf {
+        let Some(known) = self.members.get(&from.tag).filter(|known| known.generation <= from.generation)
+        else {
             return Vec::new();
-        }
-        let dead = self.members.iter().filter(|(_, member)| member.expires_at <= now);
-        let dead: Vec<_> = dead.map(|(tag, _)| *tag).collect();
-        self.members.retain(|_, member| member.expires_at > now);
-        dead.into_iter().map(Change::Left).collect()
+        };
+        let (live, generation) = (known.live, known.generation);
+        self.members.remove(&from.tag);
+        let left = live.then_some(Change::Left(from.tag));
+        left.into_iter().chain([Change::Gone(Identity { tag: from.tag, generation })]).collect()
     }
 
-    /// This node lost the broker: nobody expires for now.
-    pub(crate) fn deafen(&mut self) {
-        self.deaf = true;
+    /// What this node said to all at `echo` came back to it. Lets go of those that were silent for too long.
+    pub(crate) fn echo(&mut self, echo: Instant) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let (graves, expiry, lease) = (&mut self.graves, self.expiry, self.lease);
+        self.members.retain(|tag, member| {
+            let silence = echo.saturating_duration_since(member.heard_at);
+            if member.live && silence >= expiry {
+                member.live = false;
+                changes.push(Change::Left(*tag));
+            }
+            let gone = !member.live && silence >= lease;
+            if gone {
+                if graves.len() == MAX_GRAVES {
+                    graves.shift_remove_index(0);
+                }
+                graves.insert(*tag, member.generation);
+                changes.push(Change::Gone(Identity { tag: *tag, generation: member.generation }));
+            }
+            !gone
+        });
+        changes
     }
 
-    /// This node hears again: everybody has the whole time to be heard.
+    /// This node could not hear and does again: everybody has the whole time to be heard.
     pub(crate) fn hear(&mut self, now: Instant) {
-        self.deaf = false;
-        self.members.values_mut().for_each(|member| member.expires_at = now + self.expiry);
+        self.members.values_mut().for_each(|member| member.heard_at = now);
     }
 
+    /// True if the node lives.
     pub(crate) fn contains(&self, tag: NodeTag) -> bool {
-        self.members.contains_key(&tag)
+        self.members.get(&tag).is_some_and(|member| member.live)
+    }
+
+    /// The other nodes that live, in the order of their tags.
+    pub(crate) fn live(&self) -> impl Iterator<Item = (NodeTag, &Member)> {
+        self.members.iter().filter(|(_, member)| member.live).map(|(tag, member)| (*tag, member))
     }
 
     /// The other nodes that live.
     pub(crate) fn tags(&self) -> Vec<NodeTag> {
-        self.members.keys().copied().collect()
+        self.live().map(|(tag, _)| tag).collect()
     }
 }
 
@@ -100,6 +159,7 @@ mod tests {
     use super::*;
 
     const EXPIRY: Duration = Duration::from_secs(5);
+    const LEASE: Duration = Duration::from_secs(15);
     const SECOND: Duration = Duration::from_secs(1);
 
     fn node(tag: &str, generation: u64) -> Identity {
@@ -116,39 +176,71 @@ mod tests {
 
     #[test]
     fn a_node_lives_while_it_is_heard() {
-        let (mut members, mut now) = (Membership::new(EXPIRY), Instant::now());
+        let (mut members, mut now) = (Membership::new(EXPIRY, LEASE), Instant::now());
         assert_eq!(members.heartbeat(node("aaaa", 1), now), [joined("aaaa")]);
         assert_eq!(members.heartbeat(node("bbbb", 1), now), [joined("bbbb")]);
         for _ in 0..10 {
             now += SECOND;
             assert!(members.heartbeat(node("aaaa", 1), now).is_empty());
-            members.expire(now);
+            members.echo(now);
         }
         assert_eq!(members.tags(), ["aaaa".parse().unwrap()]);
-        assert!(members.expire(now + EXPIRY - Duration::from_nanos(1)).is_empty());
-        assert_eq!(members.expire(now + EXPIRY), [left("aaaa")]);
+        assert!(members.echo(now + EXPIRY - Duration::from_nanos(1)).is_empty());
+        assert_eq!(members.echo(now + EXPIRY), [left("aaaa"), Change::Gone(node("bbbb", 1))]);
+    }
+
+    #[test]
+    fn a_silent_node_comes_back_before_its_lease_is_over_and_not_after() {
+        let (mut members, now) = (Membership::new(EXPIRY, LEASE), Instant::now());
+        members.heartbeat(node("aaaa", 3), now);
+        assert_eq!(members.echo(now + EXPIRY), [left("aaaa")]);
+        assert!(!members.contains("aaaa".parse().unwrap()));
+        let back = now + LEASE - SECOND;
+        assert_eq!(members.heartbeat(node("aaaa", 3), back), [joined("aaaa")]);
+        assert_eq!(members.echo(back + LEASE), [left("aaaa"), Change::Gone(node("aaaa", 3))]);
+        for generation in 2..=3 {
+            let revenant = node("aaaa", generation);
+            assert_eq!(members.heartbeat(revenant, back + LEASE), [Change::Revenant(revenant)]);
+        }
+        assert_eq!(members.heartbeat(node("aaaa", 4), back + LEASE), [joined("aaaa")]);
+        assert_eq!(members.goodbye(node("aaaa", 4)), [left("aaaa"), Change::Gone(node("aaaa", 4))]);
     }
 
     #[test]
     fn a_later_generation_takes_the_place_of_an_earlier_one() {
-        let (mut members, now) = (Membership::new(EXPIRY), Instant::now());
+        let (mut members, now) = (Membership::new(EXPIRY, LEASE), Instant::now());
         members.heartbeat(node("aaaa", 5), now);
+        members.vitals(node("aaaa", 5), Vitals { sockets: 7, ..Vitals::default() });
         assert!(members.heartbeat(node("aaaa", 4), now).is_empty());
         assert!(members.goodbye(node("aaaa", 4)).is_empty());
-        assert_eq!(members.heartbeat(node("aaaa", 6), now), [left("aaaa"), joined("aaaa")]);
-        assert_eq!(members.goodbye(node("aaaa", 6)), [left("aaaa")]);
-        assert!(members.goodbye(node("aaaa", 6)).is_empty());
+        let changes = members.heartbeat(node("aaaa", 6), now);
+        assert_eq!(changes, [left("aaaa"), Change::Gone(node("aaaa", 5)), joined("aaaa")]);
+        members.vitals(node("aaaa", 5), Vitals::default());
+        assert!(members.live().all(|(_, member)| member.vitals.is_none()));
     }
 
     #[test]
-    fn nobody_dies_while_this_node_is_deaf() {
-        let (mut members, now) = (Membership::new(EXPIRY), Instant::now());
+    fn nobody_dies_while_this_node_hears_no_echo() {
+        let (mut members, now) = (Membership::new(EXPIRY, LEASE), Instant::now());
+        let echo = now;
         members.heartbeat(node("aaaa", 1), now);
-        members.deafen();
-        let later = now + 10 * EXPIRY;
-        assert!(members.expire(later).is_empty());
+        // Late, because this node is behind with reading: its own echo is late as well.
+        members.heartbeat(node("aaaa", 1), now + 10 * EXPIRY);
+        assert!(members.echo(echo + 9 * EXPIRY).is_empty());
+        let later = now + 20 * EXPIRY;
         members.hear(later);
-        assert!(members.expire(later + EXPIRY - SECOND).is_empty());
-        assert_eq!(members.expire(later + EXPIRY), [left("aaaa")]);
+        assert!(members.echo(later + EXPIRY - SECOND).is_empty());
+        assert_eq!(members.echo(later + EXPIRY), [left("aaaa")]);
+    }
+
+    #[test]
+    fn graves_are_bounded() {
+        let (mut members, now) = (Membership::new(EXPIRY, LEASE), Instant::now());
+        for number in 0..MAX_GRAVES as u32 + 5 {
+            let [_, random @ ..] = number.to_be_bytes();
+            members.heartbeat(Identity { tag: NodeTag::from_random(random), generation: 1 }, now);
+        }
+        members.echo(now + LEASE);
+        assert_eq!((members.graves.len(), members.members.len()), (MAX_GRAVES, 0));
     }
 }

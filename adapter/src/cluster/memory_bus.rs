@@ -25,6 +25,7 @@ struct Client {
 struct Hub {
     clients: Vec<Client>,
     loss: Option<Loss>,
+    duplicates: bool,
 }
 
 /// The broker that buses share.
@@ -49,6 +50,11 @@ impl MemoryHub {
         self.0.lock().loss = Some(Box::new(loss));
     }
 
+    /// Delivers everything twice.
+    pub fn duplicate(&self, duplicates: bool) {
+        self.0.lock().duplicates = duplicates;
+    }
+
     /// The number of connections that are subscribed to a subject.
     pub fn subscribers(&self, subject: &str) -> usize {
         self.0.lock().clients.iter().filter(|client| client.subjects.contains(subject)).count()
@@ -68,7 +74,8 @@ impl MemoryHub {
             if let Some(sink) = &client.sink
                 && client.subjects.contains(&publication.subject)
             {
-                sink.message(&publication.subject, publication.payload.clone());
+                let copies = if hub.duplicates { 2 } else { 1 };
+                (0..copies).for_each(|_| sink.message(&publication.subject, publication.payload.clone()));
             }
         }
     }

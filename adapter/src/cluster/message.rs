@@ -10,7 +10,7 @@ use crate::id::{NodeTag, SocketId};
 use crate::selector::{Room, Selector};
 
 /// A life of a node. A tag that comes again with a later generation is another node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Identity {
     pub(crate) tag: NodeTag,
     pub(crate) generation: u64,
@@ -31,6 +31,12 @@ pub(crate) enum Message {
     Heartbeat,
     /// The node leaves.
     Goodbye,
+    /// How the node is; goes with a heartbeat. Comes back to its sender, too.
+    Vitals(Vitals),
+    /// To a node that was silent for longer than its lease: this life of it counts as over.
+    Buried {
+        generation: u64,
+    },
     Broadcast(Broadcast),
     /// A server-side emit that wants no answer.
     ServerEvent {
@@ -52,11 +58,24 @@ pub(crate) enum Message {
     },
 }
 
+/// What a node says of itself with every heartbeat.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Vitals {
+    /// The latest version of the wire format that the node understands.
+    pub(crate) version: u8,
+    /// When this was said, in a unit of the sender's own.
+    pub(crate) said_at: u64,
+    /// Sockets on the node, over all namespaces.
+    pub(crate) sockets: u64,
+    /// Rooms with members on the node, over all namespaces.
+    pub(crate) rooms: u64,
+}
+
 /// A packet for the sockets that a selector means.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Broadcast {
     pub(crate) namespace: Arc<str>,
-    /// Not 0 when the message is published to several subjects: a node acts on the first copy.
+    /// Counts up from 1 on each sender: a node acts on the first copy. 0 when there is only one.
     pub(crate) id: u64,
     pub(crate) selector: Selector,
     pub(crate) volatile: bool,

@@ -8,6 +8,8 @@ mod bus;
 mod config;
 mod factory;
 mod interest;
+#[cfg(test)]
+mod life_tests;
 mod membership;
 #[cfg(any(test, feature = "conformance"))]
 pub mod memory_bus;
@@ -22,6 +24,8 @@ mod subject;
 mod tasks;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod version_tests;
 mod wire;
 
 pub use adapter::ClusterAdapter;

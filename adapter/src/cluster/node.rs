@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 
 use super::interest::{Interest, Wait};
 use super::membership::{Change, Membership};
-use super::message::{Answer, Identity, Message};
+use super::message::{Answer, Identity, Message, Vitals};
 use super::outbox::{Confirm, Outbox};
 use super::recent::Recent;
 use super::relay::Relay;
@@ -30,6 +31,11 @@ use crate::counters::Counters;
 use crate::id::NodeTag;
 use crate::local::{Collector, LocalAdapter, RoomObserver};
 use crate::selector::{Room, Selector, Target};
+
+/// Nodes that may wait for an answer to what they said; they are answered within a turn of the cluster task.
+pub(crate) const MAX_GREETERS: usize = 4_096;
+/// Numbers of the last requests that are remembered of each sender.
+const RECENT_REQUESTS: usize = 8_192;
 
 /// A namespace on this node.
 pub(crate) struct Namespace {
@@ -76,8 +82,12 @@ pub(crate) struct Node {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) config: ClusterConfig,
     pub(crate) counters: Arc<Counters>,
-    /// Changes only while the node starts.
+    /// The tag changes only while the node starts, the generation when it begins a new life.
     pub(crate) identity: RwLock<Identity>,
+    /// The beginning of the node's own time.
+    pub(crate) epoch: Instant,
+    /// When the heartbeat was due last, in milliseconds of the node's own time: how it knows that it hung.
+    pub(crate) beat_at: AtomicU64,
     /// Another node has the tag that this one would like to have.
     pub(crate) conflict: AtomicBool,
     /// The tag is this node's for good.
@@ -88,6 +98,8 @@ pub(crate) struct Node {
     pub(crate) membership: Mutex<Membership>,
     /// Nodes that said hello and have not been answered; bounded by who is answered at once.
     pub(crate) greeters: Mutex<Vec<NodeTag>>,
+    /// Nodes that are gone for good and do not know it; they are told at once, too.
+    pub(crate) revenants: Mutex<Vec<Identity>>,
     pub(crate) interests: Arc<Interests>,
     pub(crate) requests: Requests,
     /// Emits with acks that wait for other nodes.
@@ -97,7 +109,10 @@ pub(crate) struct Node {
     /// All relays, until their time is over.
     pub(crate) relays: Mutex<Vec<Arc<Relay>>>,
     pub(crate) outbox: Outbox,
+    /// Broadcasts that were acted on.
     pub(crate) recent: Mutex<Recent>,
+    /// Requests that were acted on.
+    pub(crate) recent_requests: Mutex<Recent>,
     pub(crate) namespaces: RwLock<HashMap<Arc<str>, Arc<Namespace>>>,
     pub(crate) status: watch::Sender<Status>,
     /// Rings for the cluster task.
@@ -109,6 +124,8 @@ pub(crate) struct Node {
     /// Where jobs run: messages come on the driver's task, which may belong to no runtime.
     pub(crate) runtime: Handle,
     next_broadcast: AtomicU64,
+    /// Lives that are over. Each raised the generation by one.
+    past_lives: AtomicU64,
 }
 
 impl Node {
@@ -118,12 +135,15 @@ impl Node {
         Arc::new(Self {
             bus,
             identity: RwLock::new(identity),
+            epoch: Instant::now(),
+            beat_at: AtomicU64::new(0),
             conflict: AtomicBool::new(false),
             claimed: AtomicBool::new(false),
             members_known: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
-            membership: Mutex::new(Membership::new(config.expiry)),
+            membership: Mutex::new(Membership::new(config.expiry, config.lease)),
             greeters: Mutex::default(),
+            revenants: Mutex::default(),
             interests: Arc::new(Interests { state: Mutex::new(interest), wake: Notify::new() }),
             requests: Requests::default(),
             collectors: Mutex::default(),
@@ -131,6 +151,7 @@ impl Node {
             relays: Mutex::default(),
             outbox: Outbox::new(config.outbox_items, config.outbox_bytes, Arc::clone(&counters)),
             recent: Mutex::new(Recent::new(config.recent_ids)),
+            recent_requests: Mutex::new(Recent::new(RECENT_REQUESTS)),
             namespaces: RwLock::default(),
             status: watch::Sender::new(Status::Unavailable),
             wake: Notify::new(),
@@ -138,6 +159,7 @@ impl Node {
             jobs: Arc::new(Semaphore::new(config.max_jobs)),
             runtime: Handle::current(),
             next_broadcast: AtomicU64::new(1),
+            past_lives: AtomicU64::new(0),
             counters,
             config,
         })
@@ -145,6 +167,13 @@ impl Node {
 
     pub(crate) fn me(&self) -> Identity {
         *self.identity.read()
+    }
+
+    /// True if it was this node in an earlier life.
+    pub(crate) fn was(&self, other: Identity) -> bool {
+        let me = self.me();
+        let age = me.generation.wrapping_sub(other.generation);
+        other.tag == me.tag && (1..=self.past_lives.load(Ordering::Acquire)).contains(&age)
     }
 
     pub(crate) fn is_claimed(&self) -> bool {
@@ -195,6 +224,12 @@ impl Node {
         payload: Bytes,
         confirm: Option<Confirm>,
     ) -> Result<(), AdapterError> {
+        if self.hung_for() >= self.config.expiry {
+            // The others may have given this node up: it says nothing before it has asked.
+            self.counters.publish_refused.add(subjects.len() as u64);
+            self.wake.notify_one();
+            return Err(AdapterError::BrokerUnavailable);
+        }
         if payload.len() > self.bus.max_payload() {
             self.counters.publish_too_large.add(1);
             return Err(AdapterError::TooLarge);
@@ -245,9 +280,48 @@ impl Node {
         (owner != self.me().tag && self.membership.lock().contains(owner)).then_some(owner)
     }
 
-    /// An id for a message to these subjects.
-    pub(crate) fn broadcast_id(&self, subjects: &[Subject]) -> u64 {
-        if subjects.len() < 2 { 0 } else { self.next_broadcast.fetch_add(1, Ordering::Relaxed) }
+    /// A number for a broadcast.
+    pub(crate) fn broadcast_id(&self) -> u64 {
+        self.next_broadcast.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Milliseconds of the node's own time.
+    pub(crate) fn now_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How long ago the heartbeat was due last. More than one heartbeat says that this node did not run meanwhile.
+    pub(crate) fn hung_for(&self) -> Duration {
+        Duration::from_millis(self.now_ms().saturating_sub(self.beat_at.load(Ordering::Acquire)))
+    }
+
+    /// What this node says of itself.
+    pub(crate) fn vitals(&self) -> Vitals {
+        let namespaces: Vec<_> = self.namespaces.read().values().map(Arc::clone).collect();
+        let sum = |count: fn(&LocalAdapter) -> usize| {
+            namespaces.iter().map(|namespace| count(&namespace.local) as u64).sum()
+        };
+        Vitals {
+            version: wire::VERSION,
+            said_at: self.now_ms(),
+            sockets: sum(LocalAdapter::socket_count),
+            rooms: sum(LocalAdapter::room_count),
+        }
+    }
+
+    /// This life is over: the others take it for dead. Its sockets count as disconnected, so they are; what comes next is
+    /// a new life of the node.
+    pub(crate) fn fence(&self) {
+        self.members_known.store(false, Ordering::Release);
+        self.past_lives.fetch_add(1, Ordering::AcqRel);
+        self.identity.write().generation += 1;
+        self.counters.fenced.add(1);
+        tracing::error!(node = %self.me().tag, "the cluster took this node for dead: disconnecting its sockets");
+        let namespaces: Vec<_> = self.namespaces.read().values().map(Arc::clone).collect();
+        namespaces.iter().for_each(|namespace| namespace.local.fence());
+        self.update_status();
+        self.resynced.store(true, Ordering::Release);
+        self.wake.notify_one();
     }
 
     /// Ready when the subscriptions to these rooms, and to the namespace, stand.
@@ -287,6 +361,20 @@ impl Node {
                     let collectors: Vec<_> = self.collectors.lock().values().cloned().collect();
                     collectors.iter().for_each(|collector| collector.node_lost(tag));
                     self.end_relays(|relay| relay.origin() == tag);
+                }
+                Change::Gone(identity) => {
+                    self.counters.members_gone.add(1);
+                    tracing::info!(node = %identity.tag, "node is gone for good");
+                    self.recent.lock().forget(identity);
+                    self.recent_requests.lock().forget(identity);
+                }
+                Change::Revenant(identity) => {
+                    let mut revenants = self.revenants.lock();
+                    if revenants.len() < MAX_GREETERS && !revenants.contains(&identity) {
+                        revenants.push(identity);
+                    }
+                    drop(revenants);
+                    self.wake.notify_one();
                 }
             }
         }

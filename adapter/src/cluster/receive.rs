@@ -2,14 +2,14 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::Instant as StdInstant;
+use std::time::{Duration, Instant as StdInstant};
 
 use bytes::Bytes;
 use roomcast_protocol::socketio::{Args, EncodedPacket};
 use tokio::time::Instant;
 
 use super::message::{Answer, Broadcast, Envelope, Identity, Message, Op};
-use super::node::{Namespace, Node};
+use super::node::{MAX_GREETERS, Namespace, Node};
 use super::relay::{Relay, chunks};
 use super::wire::{self, WireError};
 use super::{BusSink, BusState};
@@ -17,9 +17,6 @@ use crate::adapter::ServerReply;
 use crate::id::NodeTag;
 use crate::local::deadline_of;
 use crate::mailbox::Outgoing;
-
-/// New nodes that may wait for an answer to their hello; they are answered within a turn of the cluster task.
-const MAX_GREETERS: usize = 4_096;
 
 /// The node's ear. Weak, because the node holds the bus and the bus holds this.
 pub(crate) struct Ear(pub(crate) Weak<Node>);
@@ -51,7 +48,6 @@ impl Node {
     fn broker_down(&self) {
         self.outbox.set_up(false);
         self.members_known.store(false, Ordering::Release);
-        self.membership.lock().deafen();
         self.interests.state.lock().down();
         self.counters.broker_down.add(1);
         tracing::warn!("the broker is away");
@@ -66,6 +62,9 @@ impl Node {
         };
         let me = self.me();
         if envelope.from == me {
+            if let Message::Vitals(vitals) = envelope.message {
+                self.echo(vitals.said_at);
+            }
             return;
         }
         self.counters.received.add(1);
@@ -74,7 +73,14 @@ impl Node {
             return self.same_tag(&envelope);
         }
         match envelope.message {
-            Message::Hello | Message::Heartbeat | Message::Goodbye => self.member(&envelope),
+            Message::Hello | Message::Heartbeat | Message::Goodbye | Message::Vitals(_) => {
+                self.member(&envelope);
+            }
+            Message::Buried { generation } => {
+                if generation == me.generation && self.is_claimed() {
+                    self.fence();
+                }
+            }
             // Until the tag is certain this node has promised nothing to anybody.
             _ if !self.is_claimed() => {}
             Message::Broadcast(broadcast) => self.broadcast(envelope.from, broadcast),
@@ -84,7 +90,11 @@ impl Node {
                 }
             }
             Message::Request { id, namespace, op } => {
-                self.request(envelope.from.tag, id, self.find(&namespace), op);
+                if self.recent_requests.lock().is_new(envelope.from, id) {
+                    self.request(envelope.from.tag, id, self.find(&namespace), op);
+                } else {
+                    self.counters.duplicate.add(1);
+                }
             }
             Message::Response { id, last, answer } => self.response(envelope.from.tag, id, last, answer),
         }
@@ -112,6 +122,8 @@ impl Node {
             return;
         }
         match envelope.message {
+            // Of an earlier life of this node.
+            _ if self.was(envelope.from) => {}
             // The answer comes on the subject of the tag, where both listen.
             Message::Hello => self.greet(envelope.from.tag),
             _ => {
@@ -125,11 +137,22 @@ impl Node {
         let changes = match envelope.message {
             Message::Heartbeat => self.membership.lock().heartbeat(envelope.from, Instant::now().into_std()),
             Message::Goodbye => self.membership.lock().goodbye(envelope.from),
+            Message::Vitals(vitals) => {
+                self.membership.lock().vitals(envelope.from, vitals);
+                Vec::new()
+            }
             _ => {
                 self.greet(envelope.from.tag);
                 Vec::new()
             }
         };
+        self.apply(changes);
+    }
+
+    /// What this node said to all at this time of its own has come back. A copy that was sent to one node does too.
+    fn echo(&self, said_at: u64) {
+        let echo = self.epoch + Duration::from_millis(said_at);
+        let changes = self.membership.lock().echo(echo.into_std());
         self.apply(changes);
     }
 

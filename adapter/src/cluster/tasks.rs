@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, sleep, timeout};
 
-use super::message::Message;
+use super::message::{Identity, Message};
 use super::node::Node;
 use super::relay::Relay;
 use super::{BusError, Publication, Subject, subject, wire};
@@ -16,12 +16,20 @@ const RETRY: Duration = Duration::from_millis(100);
 
 impl Node {
     /// Publishes past the queue, so that a full one does not make this node look dead. Gives up after a heartbeat.
-    pub(crate) async fn announce(&self, subject: Subject, message: &Message) -> Result<(), BusError> {
-        let payload = wire::encode(self.me(), message);
-        let publish = self.bus.publish(vec![Publication { subject, payload }]);
+    pub(crate) async fn announce(&self, subject: Subject, messages: &[Message]) -> Result<(), BusError> {
+        let me = self.me();
+        let publications = messages
+            .iter()
+            .map(|message| Publication { subject: Arc::clone(&subject), payload: wire::encode(me, message) });
+        let publish = self.bus.publish(publications.collect());
         timeout(self.config.heartbeat, publish)
             .await
             .unwrap_or_else(|_| Err(BusError::Unavailable("no answer within a heartbeat".into())))
+    }
+
+    /// Says that this node lives, and how it is.
+    pub(crate) async fn announce_life(&self, subject: Subject) -> Result<(), BusError> {
+        self.announce(subject, &[Message::Heartbeat, Message::Vitals(self.vitals())]).await
     }
 
     /// The cluster task. Never ends.
@@ -37,7 +45,10 @@ impl Node {
                 }
             };
             tokio::select! {
-                _ = heartbeat.tick() => self.beat().await,
+                _ = heartbeat.tick() => {
+                    self.notice_a_hang();
+                    self.beat().await;
+                }
                 () = self.wake.notified() => {}
                 () = discovery => {
                     discovered_at = None;
@@ -48,6 +59,7 @@ impl Node {
                     }
                 }
             }
+            self.notice_a_hang();
             self.answer_greeters().await;
             self.flush_relays();
             if self.resynced.swap(false, Ordering::AcqRel) {
@@ -57,28 +69,59 @@ impl Node {
     }
 
     async fn beat(&self) {
-        if let Err(error) = self.announce(subject::all(), &Message::Heartbeat).await {
+        if let Err(error) = self.announce_life(subject::all()).await {
             tracing::debug!(code = error.code(), "heartbeat failed");
         }
-        let changes = self.membership.lock().expire(Instant::now().into_std());
-        self.apply(changes);
         let now = Instant::now();
         self.end_relays(|relay| relay.is_over(now));
+    }
+
+    /// A process that was stopped, or starved, comes back with a view of the cluster that is long out of date, and the
+    /// cluster has a newer one of it.
+    fn notice_a_hang(&self) {
+        let hung = self.hung_for();
+        self.beat_at.store(self.now_ms(), Ordering::Release);
+        if hung < self.config.expiry {
+            return;
+        }
+        self.counters.hung.add(1);
+        tracing::warn!(millis = hung.as_millis(), "this node did not run");
+        let alone = {
+            let mut membership = self.membership.lock();
+            membership.hear(Instant::now().into_std());
+            membership.tags().is_empty()
+        };
+        if alone {
+            return;
+        }
+        if hung >= self.config.lease {
+            self.fence();
+        } else {
+            self.members_known.store(false, Ordering::Release);
+            self.resynced.store(self.interests.state.lock().is_ready(), Ordering::Release);
+            self.update_status();
+        }
     }
 
     async fn answer_greeters(&self) {
         let greeters = std::mem::take(&mut *self.greeters.lock());
         for tag in greeters {
-            if let Err(error) = self.announce(subject::node(tag), &Message::Heartbeat).await {
+            if let Err(error) = self.announce_life(subject::node(tag)).await {
                 tracing::debug!(code = error.code(), "a hello was not answered");
+            }
+        }
+        let revenants = std::mem::take(&mut *self.revenants.lock());
+        for Identity { tag, generation } in revenants {
+            if let Err(error) = self.announce(subject::node(tag), &[Message::Buried { generation }]).await {
+                tracing::debug!(code = error.code(), "a node was not told that it counts as dead");
             }
         }
     }
 
     /// After an outage: says that this node lives, and asks who else does. When the answers will have come.
     async fn greet_again(&self) -> Option<Instant> {
-        let heartbeat = self.announce(subject::all(), &Message::Heartbeat).await;
-        let hello = self.announce(subject::all(), &Message::Hello).await;
+        let heartbeat = self.announce_life(subject::all()).await;
+        let hello = self.announce(subject::all(), &[Message::Hello]).await;
         if heartbeat.and(hello).is_err() {
             // The next attempt is a turn of the loop away, at the latest with the next heartbeat.
             self.resynced.store(self.interests.state.lock().is_ready(), Ordering::Release);

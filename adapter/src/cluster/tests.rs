@@ -18,10 +18,10 @@ use crate::adapter::{
     Status,
 };
 use crate::id::SocketId;
-use crate::mailbox::{Item, Mailbox, MailboxLimits, Outgoing};
+use crate::mailbox::{CloseCause, Item, Mailbox, MailboxLimits, Outgoing};
 use crate::selector::{Room, Selector};
 
-struct Quiet;
+pub(super) struct Quiet;
 
 impl NamespaceEvents for Quiet {
     fn server_side_event(&self, _: &str, _: Args, _: Option<ServerReply>) {}
@@ -36,21 +36,21 @@ impl Describe for Quiet {
     }
 }
 
-struct TestNode {
-    bus: Arc<MemoryBus>,
-    factory: Arc<ClusterFactory>,
-    adapter: Arc<dyn Adapter>,
+pub(super) struct TestNode {
+    pub(super) bus: Arc<MemoryBus>,
+    pub(super) factory: Arc<ClusterFactory>,
+    pub(super) adapter: Arc<dyn Adapter>,
 }
 
 impl TestNode {
-    async fn start(hub: &MemoryHub) -> Self {
+    pub(super) async fn start(hub: &MemoryHub) -> Self {
         let bus = hub.bus();
         let factory = ClusterFactory::start(bus.clone(), ClusterConfig::default()).await.unwrap();
         let adapter = factory.namespace("/", Arc::new(Quiet));
         Self { bus, factory, adapter }
     }
 
-    async fn socket(&self, number: u8, rooms: &[&str]) -> (SocketId, Arc<Mailbox>) {
+    pub(super) async fn socket(&self, number: u8, rooms: &[&str]) -> (SocketId, Arc<Mailbox>) {
         let id = SocketId::new(self.factory.node(), [number; 12]);
         let mailbox = Mailbox::new(MailboxLimits::default());
         self.adapter.add(LocalSocket { id, mailbox: mailbox.clone(), describe: Arc::new(Quiet) });
@@ -59,12 +59,12 @@ impl TestNode {
         (id, mailbox)
     }
 
-    async fn status(&self, status: Status) {
+    pub(super) async fn status(&self, status: Status) {
         self.factory.status().wait_for(|current| *current == status).await.unwrap();
     }
 }
 
-async fn three() -> (MemoryHub, [TestNode; 3]) {
+pub(super) async fn three() -> (MemoryHub, [TestNode; 3]) {
     let hub = MemoryHub::new();
     let nodes = [TestNode::start(&hub).await, TestNode::start(&hub).await, TestNode::start(&hub).await];
     for node in &nodes {
@@ -75,15 +75,22 @@ async fn three() -> (MemoryHub, [TestNode; 3]) {
     (hub, nodes)
 }
 
-fn packet(name: &str) -> Arc<Outgoing> {
+pub(super) fn packet(name: &str) -> Arc<Outgoing> {
     Outgoing::new(EncodedPacket::event("/", None, name, &Args::none()))
 }
 
 /// The number of packets that came.
-fn count(mailbox: &Mailbox) -> usize {
+pub(super) fn count(mailbox: &Mailbox) -> usize {
     let mut batch = VecDeque::new();
     let _ = mailbox.poll_take(&mut Context::from_waker(Waker::noop()), &mut batch);
     batch.iter().filter(|item| matches!(item, Item::Packet(_))).count()
+}
+
+/// True if the mailbox was told to end its connection for this reason.
+pub(super) fn is_closed(mailbox: &Mailbox, cause: CloseCause) -> bool {
+    let mut batch = VecDeque::new();
+    let _ = mailbox.poll_take(&mut Context::from_waker(Waker::noop()), &mut batch);
+    batch.iter().any(|item| matches!(item, Item::Close(closed) if *closed == cause))
 }
 
 #[tokio::test(start_paused = true)]

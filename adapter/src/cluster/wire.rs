@@ -10,13 +10,15 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use roomcast_protocol::socketio::Args;
 
-use super::message::{Answer, Broadcast, Envelope, Identity, Message, Op};
+use super::message::{Answer, Broadcast, Envelope, Identity, Message, Op, Vitals};
 use crate::id::{NodeTag, SocketId};
 use crate::selector::{Room, Selector, Target};
 
 const MAGIC: [u8; 2] = *b"RC";
-/// Nodes of another version are not understood: a change of the layout changes this.
-const VERSION: u8 = 1;
+/// The latest version. A message carries the version that brought its layout, and a node understands all up to its own: so
+/// nodes of different versions are one cluster while it is upgraded, as far as the older ones go. A layout never changes;
+/// a new one is a new kind.
+pub(crate) const VERSION: u8 = 2;
 /// Bytes of a message that are not its contents, at most; what remains of the broker's limit may be filled.
 pub(crate) const OVERHEAD: usize = 64;
 
@@ -37,12 +39,15 @@ pub(crate) enum WireError {
 pub(crate) fn encode(from: Identity, message: &Message) -> Bytes {
     let mut out = BytesMut::with_capacity(OVERHEAD + payload_hint(message));
     out.put_slice(&MAGIC);
-    out.put_u8(VERSION);
-    out.put_u8(kind(message));
+    let (version, kind) = version_and_kind(message);
+    out.put_u8(version);
+    out.put_u8(kind);
     out.put_slice(from.tag.as_str().as_bytes());
     out.put_u64_le(from.generation);
     match message {
         Message::Hello | Message::Heartbeat | Message::Goodbye => {}
+        Message::Vitals(vitals) => put_vitals(&mut out, vitals),
+        Message::Buried { generation } => out.put_u64_le(*generation),
         Message::Broadcast(broadcast) => put_broadcast(&mut out, broadcast),
         Message::ServerEvent { namespace, name, args } => {
             put_str(&mut out, namespace);
@@ -70,15 +75,17 @@ fn payload_hint(message: &Message) -> usize {
     }
 }
 
-fn kind(message: &Message) -> u8 {
+fn version_and_kind(message: &Message) -> (u8, u8) {
     match message {
-        Message::Hello => 0,
-        Message::Heartbeat => 1,
-        Message::Goodbye => 2,
-        Message::Broadcast(_) => 3,
-        Message::ServerEvent { .. } => 4,
-        Message::Request { .. } => 5,
-        Message::Response { .. } => 6,
+        Message::Hello => (1, 0),
+        Message::Heartbeat => (1, 1),
+        Message::Goodbye => (1, 2),
+        Message::Broadcast(_) => (1, 3),
+        Message::ServerEvent { .. } => (1, 4),
+        Message::Request { .. } => (1, 5),
+        Message::Response { .. } => (1, 6),
+        Message::Vitals(_) => (2, 7),
+        Message::Buried { .. } => (2, 8),
     }
 }
 
@@ -128,6 +135,14 @@ fn put_broadcast(out: &mut BytesMut, broadcast: &Broadcast) {
     out.put_u8(u8::from(broadcast.volatile) | u8::from(broadcast.compress) << 1);
     put_selector(out, &broadcast.selector);
     out.put_slice(&broadcast.frames);
+}
+
+/// With a length, so that a later version may say more.
+fn put_vitals(out: &mut BytesMut, vitals: &Vitals) {
+    let Vitals { version, said_at, sockets, rooms } = *vitals;
+    out.put_u32_le(25);
+    out.put_u8(version);
+    [said_at, sockets, rooms].into_iter().for_each(|number| out.put_u64_le(number));
 }
 
 fn put_op(out: &mut BytesMut, op: &Op) {
@@ -209,7 +224,8 @@ pub(crate) fn decode(payload: Bytes) -> Result<Envelope, WireError> {
     if reader.take(2).map_err(|_| WireError::Foreign)? != MAGIC[..] {
         return Err(WireError::Foreign);
     }
-    if reader.u8()? != VERSION {
+    let version = reader.u8()?;
+    if !(1..=VERSION).contains(&version) {
         return Err(WireError::Version);
     }
     let kind = reader.u8()?;
@@ -223,9 +239,11 @@ pub(crate) fn decode(payload: Bytes) -> Result<Envelope, WireError> {
         4 => Message::ServerEvent { namespace: reader.str()?, name: reader.str()?, args: reader.args()? },
         5 => Message::Request { id: reader.u64()?, namespace: reader.str()?, op: reader.op()? },
         6 => Message::Response { id: reader.u64()?, last: reader.bool()?, answer: reader.answer()? },
+        7 => Message::Vitals(reader.vitals()?),
+        8 => Message::Buried { generation: reader.u64()? },
         _ => return Err(WireError::Invalid),
     };
-    if reader.0.has_remaining() {
+    if reader.0.has_remaining() || version_and_kind(&message).0 != version {
         return Err(WireError::Invalid);
     }
     Ok(Envelope { from, message })
@@ -319,6 +337,11 @@ impl Reader {
         let selector = self.selector()?;
         let frames = std::mem::take(&mut self.0);
         Ok(Broadcast { namespace, id, selector, volatile: flags & 1 != 0, compress: flags & 2 != 0, frames })
+    }
+
+    fn vitals(&mut self) -> Result<Vitals, WireError> {
+        let mut known = Self(self.bytes()?);
+        Ok(Vitals { version: known.u8()?, said_at: known.u64()?, sockets: known.u64()?, rooms: known.u64()? })
     }
 
     fn op(&mut self) -> Result<Op, WireError> {

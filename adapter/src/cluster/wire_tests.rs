@@ -56,8 +56,13 @@ fn every_message() -> Vec<Message> {
         response(Answer::Asked(vec![id("a"), id("b")])),
         response(Answer::Settled(vec![(id("a"), Some(binary_args())), (id("b"), None)])),
         response(Answer::Refused),
+        Message::Vitals(Vitals { version: 2, said_at: 3, sockets: 4, rooms: 5 }),
+        Message::Buried { generation: 6 },
     ]
 }
+
+/// What nodes of an earlier version said, one message a line. The first ones of `every_message`.
+const RECORDED: &str = include_str!("recorded/v1.hex");
 
 #[test]
 fn golden_bytes() {
@@ -75,6 +80,31 @@ fn golden_bytes() {
         \x21\0\0\0\"x\",{\"_placeholder\":true,\"num\":0}\x01\0\0\0\x02\0\0\0\0\xff\
         bbbbbbbbbbbbbbbbbbbb\0";
     assert_eq!(encode(from(), &messages[17]), [&header(6), settled.as_slice()].concat());
+}
+
+#[test]
+fn what_version_1_said_is_understood_and_said_in_the_same_way() {
+    let mut messages = every_message().into_iter();
+    for line in RECORDED.lines() {
+        let bytes: Vec<u8> =
+            (0..line.len()).step_by(2).map(|at| u8::from_str_radix(&line[at..at + 2], 16).unwrap()).collect();
+        let message = messages.next().unwrap();
+        assert_eq!(encode(from(), &message), bytes);
+        assert_eq!(decode(bytes.into()), Ok(Envelope { from: from(), message }));
+    }
+    // What it did not know carries a later version, which it counts and leaves alone.
+    for message in messages {
+        assert_eq!(encode(from(), &message)[2], 2, "{message:?}");
+    }
+}
+
+#[test]
+fn a_later_version_may_say_more_of_itself() {
+    let vitals = Vitals { version: 3, ..Vitals::default() };
+    let mut bytes = encode(from(), &Message::Vitals(vitals)).to_vec();
+    bytes[16] += 4;
+    bytes.extend(b"more");
+    assert_eq!(decode(bytes.into()), Ok(Envelope { from: from(), message: Message::Vitals(vitals) }));
 }
 
 #[test]
@@ -106,7 +136,9 @@ fn every_prefix_is_truncated_and_what_follows_is_invalid() {
 #[test]
 fn what_is_foreign_or_of_another_version_is_told_apart() {
     assert_eq!(decode(Bytes::from_static(b"hello")), Err(WireError::Foreign));
-    assert_eq!(decode(Bytes::from_static(b"RC\x02\0aaaa")), Err(WireError::Version));
+    assert_eq!(decode(Bytes::from_static(b"RC\x03\0aaaa")), Err(WireError::Version));
+    assert_eq!(decode(Bytes::from_static(b"RC\0\0aaaa")), Err(WireError::Version));
+    assert_eq!(decode(Bytes::from_static(b"RC\x02\0aaaa\0\0\0\0\0\0\0\0")), Err(WireError::Invalid));
     assert_eq!(decode(Bytes::from_static(b"RC\x01\x63aaaa\0\0\0\0\0\0\0\0")), Err(WireError::Invalid));
     assert_eq!(decode(Bytes::from_static(b"RC\x01\0aa a\0\0\0\0\0\0\0\0")), Err(WireError::Invalid));
 }
@@ -122,16 +154,16 @@ fn a_list_that_says_to_be_longer_than_the_message_allocates_nothing() {
 
 proptest! {
     #[test]
-    fn any_bytes_decode_to_something(kind in 0_u8..8, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_decode_to_something(version in 1_u8..3, kind in 0_u8..10, body in proptest::collection::vec(any::<u8>(), 0..200)) {
         let mut bytes = encode(from(), &Message::Hello).to_vec();
-        bytes[3] = kind;
+        (bytes[2], bytes[3]) = (version, kind);
         bytes.extend(body);
         let _ = decode(bytes.into());
     }
 
     #[test]
     fn any_change_of_a_message_decodes_to_something(
-        which in 0_usize..19,
+        which in 0..every_message().len(),
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
         let mut bytes = encode(from(), &every_message()[which]).to_vec();

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::LocalAdapter;
-use crate::adapter::{Adapter, AdapterFactory, NamespaceEvents, Status};
+use crate::adapter::{Adapter, AdapterFactory, NamespaceEvents, NodeInfo, Status};
 use crate::counters::Counters;
 use crate::id::NodeTag;
 
@@ -69,6 +70,17 @@ impl AdapterFactory for LocalFactory {
 
     fn nodes(&self) -> Vec<NodeTag> {
         vec![self.node]
+    }
+
+    fn node_infos(&self) -> Vec<NodeInfo> {
+        let namespaces = self.namespaces.lock();
+        let sum = |count: fn(&LocalAdapter) -> usize| namespaces.values().map(|one| count(one) as u64).sum();
+        vec![NodeInfo {
+            tag: self.node,
+            sockets: Some(sum(LocalAdapter::socket_count)),
+            rooms: Some(sum(LocalAdapter::room_count)),
+            age: Duration::ZERO,
+        }]
     }
 
     fn shutdown(&self) -> BoxFuture<'static, ()> {

@@ -28,7 +28,7 @@ use self::sockets::Sockets;
 use crate::adapter::RemoteSocket;
 use crate::counters::Counters;
 use crate::id::{NodeTag, SocketId};
-use crate::mailbox::{Mailbox, Outgoing};
+use crate::mailbox::{CloseCause, Mailbox, Outgoing};
 use crate::selector::{Room, Selector};
 
 /// One namespace of one node. As an [`Adapter`](crate::Adapter) it is the whole of a cluster of one: nothing is awaited
@@ -128,6 +128,23 @@ impl LocalAdapter {
         for (id, mailbox) in self.select(selector) {
             mailbox.disconnect(id, close);
         }
+    }
+
+    /// Ends the connections of all sockets: the cluster counts them as disconnected.
+    pub(crate) fn fence(&self) {
+        for (_, mailbox) in self.select(&Selector::all()) {
+            mailbox.close(CloseCause::Fenced);
+        }
+    }
+
+    /// The number of sockets.
+    pub(crate) fn socket_count(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// The number of rooms that were joined.
+    pub(crate) fn room_count(&self) -> usize {
+        self.rooms.len()
     }
 
     /// Describes the sockets of this node that a selector means.

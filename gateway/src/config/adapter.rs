@@ -22,9 +22,13 @@ section! {
         /// Time between a node's signs of life.
         #[serde(with = "units::duration")]
         heartbeat: Duration = Duration::from_secs(1),
-        /// After how long without a sign of life a node is taken for dead.
+        /// After how long without a sign of life a node is left out of counts and requests.
         #[serde(with = "units::duration")]
         expiry: Duration = Duration::from_secs(5),
+        /// After how long without a sign of life a node is gone for good, and its sockets with it. One that comes back later
+        /// disconnects its sockets, whose clients connect again, and begins anew. Not less than expiry.
+        #[serde(with = "units::duration")]
+        lease: Duration = Duration::from_secs(15),
         /// How long a new node listens for the others before it is ready.
         #[serde(with = "units::duration")]
         discovery: Duration = Duration::from_millis(300),

@@ -152,6 +152,9 @@ fn bounds(config: &Config, problems: &mut Vec<Problem>) {
         problems.push(Problem::Empty("engine.transports".to_owned()));
     }
     problems.extend(twice("engine.transports", engine.transports.iter().map(|transport| transport.as_str())));
+    if adapter.lease < adapter.expiry {
+        problems.push(Problem::Order { longer: "adapter.lease", shorter: "`adapter.expiry`" });
+    }
     // One lost heartbeat must not look like a death.
     if adapter.expiry < adapter.heartbeat * 2 {
         problems.push(Problem::Order { longer: "adapter.expiry", shorter: "two of `adapter.heartbeat`" });

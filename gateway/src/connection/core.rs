@@ -408,6 +408,7 @@ impl Core {
                 Item::Close(CloseCause::ServerShutdown) => {
                     self.end(DisconnectReason::ServerShuttingDown, now, cx);
                 }
+                Item::Close(CloseCause::Fenced) => self.end(DisconnectReason::NodeFenced, now, cx),
                 Item::Close(CloseCause::SlowConsumer) => {
                     self.detach_all(DisconnectReason::SlowConsumer, cx);
                     self.session.abort();

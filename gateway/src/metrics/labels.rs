@@ -65,6 +65,8 @@ labels! {
         ServerNamespaceDisconnect = "server_namespace_disconnect",
         /// Too much waited to be written.
         SlowConsumer = "slow_consumer",
+        /// The cluster took this node for dead, and its sockets with it.
+        NodeFenced = "node_fenced",
     }
 
     /// Why a handshake was refused: the code that Engine.IO answers with, or what it has no code for.

@@ -14,7 +14,7 @@ const DROPPED: &str = "What was not delivered.";
 const MALFORMED: &str = "Messages of the broker that could not be read.";
 const REFUSED: &str = "Messages that the broker did not take.";
 
-const FIGURES: [Figure; 25] = [
+static FIGURES: &[Figure] = &[
     ("deliveries_total", "Packets that were put into a mailbox of this node.", &[], |c| &c.deliveries),
     ("dropped_total", DROPPED, &[("reason", "volatile")], |c| &c.volatile_dropped),
     ("dropped_total", DROPPED, &[("reason", "slow_consumer")], |c| &c.overflowed),
@@ -29,7 +29,7 @@ const FIGURES: [Figure; 25] = [
     ("bus_publish_refused_total", REFUSED, &[("reason", "failed")], |c| &c.publish_failed),
     ("bus_received_total", "Messages from other nodes.", &[], |c| &c.received),
     ("bus_received_bytes_total", "Bytes of the messages from other nodes.", &[], |c| &c.received_bytes),
-    ("bus_duplicates_total", "Further copies of a message to several rooms.", &[], |c| &c.duplicate),
+    ("bus_duplicates_total", "Further copies of a message that had come.", &[], |c| &c.duplicate),
     ("bus_malformed_total", MALFORMED, &[("reason", "foreign")], |c| &c.malformed_foreign),
     ("bus_malformed_total", MALFORMED, &[("reason", "version")], |c| &c.malformed_version),
     ("bus_malformed_total", MALFORMED, &[("reason", "truncated")], |c| &c.malformed_truncated),
@@ -45,6 +45,14 @@ const FIGURES: [Figure; 25] = [
     ("bus_subscribe_failed_total", "Subscription attempts that failed.", &[], |c| &c.subscribe_failed),
     ("cluster_members_joined_total", "Other nodes that were found.", &[], |c| &c.members_joined),
     ("cluster_members_left_total", "Other nodes that left or fell silent.", &[], |c| &c.members_left),
+    ("cluster_members_gone_total", "Other nodes that are gone for good.", &[], |c| &c.members_gone),
+    (
+        "cluster_fenced_total",
+        "Times this node disconnected its sockets, taken for dead by the others.",
+        &[],
+        |c| &c.fenced,
+    ),
+    ("cluster_hung_total", "Times this node did not run for longer than the expiry.", &[], |c| &c.hung),
     ("cluster_tag_conflicts_total", "Messages of another node with this node's tag.", &[], |c| {
         &c.tag_conflicts
     }),

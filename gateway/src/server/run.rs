@@ -149,6 +149,7 @@ fn cluster_config(config: &Config) -> ClusterConfig {
     ClusterConfig {
         heartbeat: adapter.heartbeat,
         expiry: adapter.expiry,
+        lease: adapter.lease,
         discovery: adapter.discovery,
         linger: adapter.linger,
         request_timeout: adapter.request_timeout,

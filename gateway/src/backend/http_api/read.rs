@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use roomcast_adapter::{NodeTag, Selector};
+use roomcast_adapter::{NodeInfo, NodeTag, Selector};
 use serde::{Deserialize, Serialize};
 
 use super::{Api, Problem};
@@ -38,15 +38,18 @@ pub(super) async fn room(
     let count = adapter.count_sockets(&Selector::rooms([room.as_str()])).await;
     // Without the broker a node does not know who else is there.
     let exact = count.missing.is_empty() && api.unready() != Some("broker_unavailable");
-    let as_of = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
     Ok(axum::Json(RoomAnswer {
         namespace,
         room,
         sockets: count.value,
-        as_of,
+        as_of: rfc3339(SystemTime::now()),
         exact,
         missing_nodes: count.missing,
     }))
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
 }
 
 #[derive(Serialize)]
@@ -59,14 +62,23 @@ pub(super) struct NodesAnswer {
 #[derive(Serialize)]
 struct NodeAnswer {
     id: NodeTag,
+    /// As the node said with its last sign of life; nothing of a node of an older version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sockets: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rooms: Option<u64>,
+    as_of: String,
 }
 
 pub(super) async fn nodes(State(api): State<Api>) -> axum::Json<NodesAnswer> {
     let factory = api.node.factory();
-    let mut nodes = factory.nodes();
-    nodes.sort_unstable();
-    axum::Json(NodesAnswer {
-        node: factory.node(),
-        nodes: nodes.into_iter().map(|id| NodeAnswer { id }).collect(),
-    })
+    let now = SystemTime::now();
+    let answer = |info: NodeInfo| NodeAnswer {
+        id: info.tag,
+        sockets: info.sockets,
+        rooms: info.rooms,
+        as_of: rfc3339(now.checked_sub(info.age).unwrap_or(now)),
+    };
+    let nodes = factory.node_infos().into_iter().map(answer).collect();
+    axum::Json(NodesAnswer { node: factory.node(), nodes })
 }

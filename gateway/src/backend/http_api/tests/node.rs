@@ -7,8 +7,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream;
 use parking_lot::Mutex;
 use roomcast_adapter::{
-    AckStream, Adapter, AdapterError, AdapterFactory, Collected, LocalSocket, NamespaceEvents, NodeTag,
-    Outgoing, RemoteSocket, Room, Selector, SocketId, Status,
+    AckStream, Adapter, AdapterError, AdapterFactory, Collected, LocalSocket, NamespaceEvents, NodeInfo,
+    NodeTag, Outgoing, RemoteSocket, Room, Selector, SocketId, Status,
 };
 use roomcast_protocol::socketio::{AckId, Args};
 use tokio::sync::watch;
@@ -157,6 +157,12 @@ impl AdapterFactory for Factory {
 
     fn nodes(&self) -> Vec<NodeTag> {
         vec![tag("BBBB"), tag("AAAA")]
+    }
+
+    fn node_infos(&self) -> Vec<NodeInfo> {
+        let age = Duration::from_secs(1);
+        let here = NodeInfo { tag: tag("AAAA"), sockets: Some(3), rooms: Some(2), age };
+        vec![here, NodeInfo { tag: tag("BBBB"), sockets: None, rooms: None, age }]
     }
 
     fn shutdown(&self) -> BoxFuture<'static, ()> {

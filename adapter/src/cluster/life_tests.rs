@@ -1,0 +1,111 @@
+//! The lives of nodes: silence, lease, new lives, copies of messages.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use roomcast_protocol::socketio::Args;
+
+use super::tests::{count, is_closed, packet, three};
+use crate::adapter::{AdapterError, AdapterFactory, Status};
+use crate::mailbox::CloseCause;
+use crate::selector::Selector;
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_away_for_less_than_its_lease_keeps_its_sockets() {
+    let (_hub, [a, b, _c]) = three().await;
+    let (_, mailbox) = b.socket(1, &["x"]).await;
+    b.bus.set_up(false);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(a.factory.nodes().len(), 2);
+    b.bus.set_up(true);
+    b.status(Status::Ready).await;
+    assert_eq!(a.factory.nodes().len(), 3);
+    assert_eq!(a.adapter.count_sockets(&Selector::all()).await.value, 1);
+    assert!(!is_closed(&mailbox, CloseCause::Fenced));
+    assert_eq!(a.factory.counters().members_gone.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_away_for_longer_than_its_lease_begins_a_new_life() {
+    let (_hub, [a, b, c]) = three().await;
+    let (id, mailbox) = b.socket(1, &["x"]).await;
+    b.bus.set_up(false);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!((a.factory.counters().members_gone.get(), c.factory.counters().members_gone.get()), (1, 1));
+    assert!(!is_closed(&mailbox, CloseCause::Fenced));
+    b.bus.set_up(true);
+    b.status(Status::Ready).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    b.status(Status::Ready).await;
+    assert!(is_closed(&mailbox, CloseCause::Fenced));
+    assert_eq!(b.factory.counters().fenced.get(), 1);
+    b.adapter.remove(id);
+    // It is one of three again, under its old tag, and what it says arrives.
+    b.socket(2, &["x"]).await;
+    assert_eq!((a.factory.nodes().len(), b.factory.nodes().len(), c.factory.nodes().len()), (3, 3, 3));
+    assert_eq!(a.adapter.count_sockets(&Selector::all()).await.value, 1);
+    let (_, listener) = a.socket(3, &["y"]).await;
+    b.adapter.broadcast_confirmed(&Selector::rooms(["y"]), &packet("e")).await.unwrap();
+    assert_eq!(count(&listener), 1);
+    assert_eq!(b.factory.counters().fenced.get(), 1);
+    assert_eq!(b.factory.counters().tag_conflicts.get() + a.factory.counters().tag_conflicts.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_was_away_for_everybody_buries_nobody() {
+    let (_hub, nodes) = three().await;
+    let (_, mailbox) = nodes[1].socket(1, &["x"]).await;
+    nodes.iter().for_each(|node| node.bus.set_up(false));
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    nodes.iter().for_each(|node| node.bus.set_up(true));
+    for node in &nodes {
+        node.status(Status::Ready).await;
+        assert_eq!((node.factory.nodes().len(), node.factory.counters().members_left.get()), (3, 0));
+    }
+    assert!(!is_closed(&mailbox, CloseCause::Fenced));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_did_not_run_says_nothing_before_it_has_asked() {
+    for (stopped, fenced) in [(6, 0), (16, 1)] {
+        let (_hub, [a, b, _c]) = three().await;
+        let (_, mailbox) = a.socket(1, &["x"]).await;
+        let (_, there) = b.socket(1, &["x"]).await;
+        // Nothing runs in between: all nodes are in one thread.
+        tokio::time::advance(Duration::from_secs(stopped)).await;
+        let published = a.adapter.broadcast(&Selector::rooms(["x"]), &packet("stale"));
+        assert_eq!(published, Err(AdapterError::BrokerUnavailable));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        a.status(Status::Ready).await;
+        assert_eq!((a.factory.counters().fenced.get(), a.factory.counters().hung.get()), (fenced, 1));
+        assert_eq!(a.factory.nodes().len(), 3);
+        assert_eq!(count(&there), 0);
+        assert_eq!(is_closed(&mailbox, CloseCause::Fenced), fenced == 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_comes_twice_is_acted_on_once() {
+    let (hub, [a, b, _c]) = three().await;
+    let (_, mailbox) = b.socket(1, &["x"]).await;
+    hub.duplicate(true);
+    for selector in [Selector::rooms(["x"]), Selector::all(), Selector::rooms(["x", "y"])] {
+        a.adapter.broadcast_confirmed(&selector, &packet("e")).await.unwrap();
+    }
+    assert_eq!(count(&mailbox), 3);
+    let mut acks = a.adapter.broadcast_with_ack(&Selector::all(), "e", &Args::none(), Duration::from_secs(1));
+    while acks.next().await.is_some() {}
+    assert_eq!(count(&mailbox), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_say_how_they_are() {
+    let (_hub, [a, b, _c]) = three().await;
+    b.socket(1, &["x", "y"]).await;
+    b.socket(2, &["x"]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let infos = a.factory.node_infos();
+    let info = infos.iter().find(|info| info.tag == b.factory.node()).unwrap();
+    assert_eq!((infos.len(), info.sockets, info.rooms), (3, Some(2), Some(2)));
+    assert!(info.age <= Duration::from_secs(1));
+}
