@@ -25,6 +25,9 @@ pub enum AdapterError {
     /// The message is larger than the broker takes.
     #[error("the message is larger than the broker takes")]
     TooLarge,
+    /// Too many requests wait for the other nodes already.
+    #[error("too many requests wait for the other nodes: only this one was reached")]
+    Overloaded,
 }
 
 impl AdapterError {
@@ -33,6 +36,7 @@ impl AdapterError {
         match self {
             Self::BrokerUnavailable => "broker_unavailable",
             Self::TooLarge => "payload_too_large",
+            Self::Overloaded => "overloaded",
         }
     }
 }

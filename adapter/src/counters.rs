@@ -61,6 +61,8 @@ pub struct Counters {
     pub requests: Counter,
     /// Requests that some node did not answer.
     pub requests_incomplete: Counter,
+    /// Requests that were not sent, because too many waited for answers.
+    pub requests_overflowed: Counter,
     /// Requests of other nodes that were not taken, because too many were in hand.
     pub requests_refused: Counter,
     /// Times the broker went away.

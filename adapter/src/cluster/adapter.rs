@@ -71,11 +71,17 @@ impl ClusterAdapter {
         timeout: Duration,
     ) -> (Result<(), AdapterError>, impl Future<Output = Outcome> + Send + use<>) {
         let node = Arc::clone(&self.node);
-        let id = node.requests.next_id();
-        let done = node.requests.begin(id, node.members());
-        let (subjects, message) = self.request_message(id, op);
-        let sent = node.publish(subjects, &message, None);
-        node.counters.requests.add(1);
+        let (id, members) = (node.requests.next_id(), node.members());
+        let done = node.requests.begin(id, members.iter().copied());
+        let slot = node.slot();
+        let sent = slot.as_ref().map_or_else(
+            |error| Err(*error),
+            |_| {
+                let (subjects, message) = self.request_message(id, op);
+                node.publish(subjects, &message, None)
+            },
+        );
+        node.lost_of(&members).into_iter().for_each(|lost| node.requests.node_lost(lost));
         let (deadline, forget) = (deadline_of(timeout), Forget(Arc::clone(&node), id));
         let wait = async move {
             if sent.is_ok() {
@@ -83,7 +89,7 @@ impl ClusterAdapter {
                 let _ = tokio::time::timeout_at(deadline, done).await;
             }
             let outcome = node.requests.finish(id);
-            drop(forget);
+            drop((forget, slot));
             node.counters.requests_incomplete.add(u64::from(!outcome.missing.is_empty()));
             outcome
         };
@@ -193,19 +199,23 @@ impl Adapter for ClusterAdapter {
         }
         let others = node.members();
         let collector = Collector::new(me, std::iter::once(me).chain(others.iter().copied()));
-        let id = node.requests.next_id();
+        let (id, slot) = (node.requests.next_id(), node.slot());
         node.collectors.lock().insert(id, Arc::clone(&collector));
         let op = Op::Ask { selector: selector.clone(), name: name.into(), args: args.clone(), timeout };
         let (subjects, message) = self.request_message(id, op);
-        node.counters.requests.add(1);
-        if node.publish(subjects, &message, None).is_err() {
-            others.into_iter().for_each(|other| collector.node_lost(other));
-        }
+        let asked = slot.is_ok() && node.publish(subjects, &message, None).is_ok();
+        let lost = if asked { node.lost_of(&others) } else { others };
+        lost.into_iter().for_each(|other| collector.node_lost(other));
         let ack = local.ask(selector, name, args, Arc::clone(&collector) as _);
-        let (node, local) = (Arc::clone(node), Arc::clone(local));
+        let (node, local, waits_for) = (Arc::clone(node), Arc::clone(local), Arc::clone(&collector));
         let cancel = move || {
             node.collectors.lock().remove(&id);
+            drop(slot);
             local.cancel(ack);
+            // Those who answered, or whose time is over, have forgotten it.
+            if asked && waits_for.is_waiting() {
+                let _ = node.publish(vec![subject::all()], &Message::Cancel { id }, None);
+            }
         };
         Acks::new(collector, deadline, cancel).boxed()
     }

@@ -29,6 +29,8 @@ pub struct ClusterConfig {
     /// Numbers of the last broadcasts that are remembered of each sender, to act on their first copy only. Default
     /// 65,536, which are 8 KiB.
     pub recent_ids: usize,
+    /// Requests to the other nodes that may wait for answers at once, emits with acks among them. Default 16,384.
+    pub max_requests: usize,
     /// Requests of other nodes that may wait for subscriptions at once. Default 4,096.
     pub max_jobs: usize,
 }
@@ -47,6 +49,7 @@ impl Default for ClusterConfig {
             outbox_bytes: 64 * 1024 * 1024,
             max_rooms_per_emit: 64,
             recent_ids: 65_536,
+            max_requests: 16_384,
             max_jobs: 4_096,
         }
     }

@@ -109,6 +109,12 @@ impl ClusterFactory {
         Ok(factory)
     }
 
+    /// Requests for acks of other nodes that are in hand.
+    #[cfg(test)]
+    pub(crate) fn relays(&self) -> usize {
+        self.node.relays.lock().len()
+    }
+
     /// What this node counts.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.node.counters

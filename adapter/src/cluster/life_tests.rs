@@ -5,8 +5,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use roomcast_protocol::socketio::Args;
 
-use super::tests::{count, is_closed, packet, three};
-use crate::adapter::{AdapterError, AdapterFactory, Status};
+use super::ClusterConfig;
+use super::memory_bus::MemoryHub;
+use super::tests::{TestNode, count, is_closed, packet, three};
+use crate::adapter::{AckEvent, AdapterError, AdapterFactory, Status};
 use crate::mailbox::CloseCause;
 use crate::selector::Selector;
 
@@ -96,6 +98,40 @@ async fn a_message_that_comes_twice_is_acted_on_once() {
     let mut acks = a.adapter.broadcast_with_ack(&Selector::all(), "e", &Args::none(), Duration::from_secs(1));
     while acks.next().await.is_some() {}
     assert_eq!(count(&mailbox), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn acks_that_nobody_waits_for_are_forgotten_everywhere() {
+    let (_hub, [a, b, _c]) = three().await;
+    b.socket(1, &["x"]).await;
+    let minute = Duration::from_secs(60);
+    let mut acks = a.adapter.broadcast_with_ack(&Selector::rooms(["x"]), "e", &Args::none(), minute);
+    acks.next().await.unwrap();
+    assert_eq!(b.factory.relays(), 1);
+    drop(acks);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(b.factory.relays(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_wait_are_bounded() {
+    let hub = MemoryHub::new();
+    let config = ClusterConfig { max_requests: 2, ..ClusterConfig::default() };
+    let a = TestNode::start_with(&hub, config).await;
+    let b = TestNode::start(&hub).await;
+    b.bus.set_up(false);
+    let (first, second) =
+        (a.adapter.count_sockets(&Selector::all()), a.adapter.fetch_sockets(&Selector::all()));
+    let rooms = ["x".into()];
+    assert_eq!(a.adapter.sockets_join(&Selector::all(), &rooms).await, Err(AdapterError::Overloaded));
+    let third = a.adapter.count_sockets(&Selector::all()).await;
+    assert_eq!(third.missing, [b.factory.node()]);
+    let mut acks = a.adapter.broadcast_with_ack(&Selector::all(), "e", &Args::none(), Duration::from_secs(1));
+    assert_eq!(acks.next().await, Some(AckEvent::LostNode(b.factory.node())));
+    assert_eq!(acks.next().await, None);
+    assert_eq!(a.factory.counters().requests_overflowed.get(), 3);
+    drop((first, second));
+    assert!(a.adapter.sockets_join(&Selector::all(), &rooms).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,6 +37,10 @@ pub(crate) enum Message {
     Buried {
         generation: u64,
     },
+    /// Nobody waits any more for the answers to a request of the sender's.
+    Cancel {
+        id: u64,
+    },
     Broadcast(Broadcast),
     /// A server-side emit that wants no answer.
     ServerEvent {

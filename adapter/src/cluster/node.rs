@@ -15,7 +15,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::interest::{Interest, Wait};
@@ -119,6 +119,8 @@ pub(crate) struct Node {
     pub(crate) wake: Notify,
     /// The broker came back and the subscriptions stand: say hello.
     pub(crate) resynced: AtomicBool,
+    /// Bounds the requests of this node that wait for others.
+    pub(crate) slots: Arc<Semaphore>,
     /// Bounds the requests of others that wait for subscriptions.
     pub(crate) jobs: Arc<Semaphore>,
     /// Where jobs run: messages come on the driver's task, which may belong to no runtime.
@@ -126,6 +128,10 @@ pub(crate) struct Node {
     next_broadcast: AtomicU64,
     /// Lives that are over. Each raised the generation by one.
     past_lives: AtomicU64,
+}
+
+fn semaphore(permits: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)))
 }
 
 impl Node {
@@ -156,7 +162,8 @@ impl Node {
             status: watch::Sender::new(Status::Unavailable),
             wake: Notify::new(),
             resynced: AtomicBool::new(false),
-            jobs: Arc::new(Semaphore::new(config.max_jobs)),
+            slots: semaphore(config.max_requests),
+            jobs: semaphore(config.max_jobs),
             runtime: Handle::current(),
             next_broadcast: AtomicU64::new(1),
             past_lives: AtomicU64::new(0),
@@ -378,6 +385,22 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// A place among the requests that wait.
+    pub(crate) fn slot(&self) -> Result<OwnedSemaphorePermit, AdapterError> {
+        self.counters.requests.add(1);
+        Arc::clone(&self.slots).try_acquire_owned().map_err(|_| {
+            self.counters.requests_overflowed.add(1);
+            AdapterError::Overloaded
+        })
+    }
+
+    /// Those of some nodes that live no more. Whoever registers to wait for nodes asks this afterwards: one may have died
+    /// since they were listed.
+    pub(crate) fn lost_of(&self, nodes: &[NodeTag]) -> Vec<NodeTag> {
+        let membership = self.membership.lock();
+        nodes.iter().copied().filter(|tag| !membership.contains(*tag)).collect()
     }
 
     /// Finds out whether the node is one with its cluster.

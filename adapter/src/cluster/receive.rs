@@ -83,6 +83,9 @@ impl Node {
             }
             // Until the tag is certain this node has promised nothing to anybody.
             _ if !self.is_claimed() => {}
+            Message::Cancel { id } => {
+                self.end_relays(|relay| relay.origin() == envelope.from.tag && relay.request() == id);
+            }
             Message::Broadcast(broadcast) => self.broadcast(envelope.from, broadcast),
             Message::ServerEvent { namespace, name, args } => {
                 if let Some(namespace) = self.find(&namespace) {

@@ -61,6 +61,11 @@ impl Relay {
         self.origin
     }
 
+    /// The number of the request there.
+    pub(crate) fn request(&self) -> u64 {
+        self.request
+    }
+
     /// True when nothing more can come.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         let state = self.state.lock();

@@ -44,8 +44,12 @@ pub(super) struct TestNode {
 
 impl TestNode {
     pub(super) async fn start(hub: &MemoryHub) -> Self {
+        Self::start_with(hub, ClusterConfig::default()).await
+    }
+
+    pub(super) async fn start_with(hub: &MemoryHub, config: ClusterConfig) -> Self {
         let bus = hub.bus();
-        let factory = ClusterFactory::start(bus.clone(), ClusterConfig::default()).await.unwrap();
+        let factory = ClusterFactory::start(bus.clone(), config).await.unwrap();
         let adapter = factory.namespace("/", Arc::new(Quiet));
         Self { bus, factory, adapter }
     }

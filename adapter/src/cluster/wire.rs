@@ -47,7 +47,7 @@ pub(crate) fn encode(from: Identity, message: &Message) -> Bytes {
     match message {
         Message::Hello | Message::Heartbeat | Message::Goodbye => {}
         Message::Vitals(vitals) => put_vitals(&mut out, vitals),
-        Message::Buried { generation } => out.put_u64_le(*generation),
+        Message::Buried { generation: number } | Message::Cancel { id: number } => out.put_u64_le(*number),
         Message::Broadcast(broadcast) => put_broadcast(&mut out, broadcast),
         Message::ServerEvent { namespace, name, args } => {
             put_str(&mut out, namespace);
@@ -86,6 +86,7 @@ fn version_and_kind(message: &Message) -> (u8, u8) {
         Message::Response { .. } => (1, 6),
         Message::Vitals(_) => (2, 7),
         Message::Buried { .. } => (2, 8),
+        Message::Cancel { .. } => (2, 16),
     }
 }
 
@@ -241,6 +242,7 @@ pub(crate) fn decode(payload: Bytes) -> Result<Envelope, WireError> {
         6 => Message::Response { id: reader.u64()?, last: reader.bool()?, answer: reader.answer()? },
         7 => Message::Vitals(reader.vitals()?),
         8 => Message::Buried { generation: reader.u64()? },
+        16 => Message::Cancel { id: reader.u64()? },
         _ => return Err(WireError::Invalid),
     };
     if reader.0.has_remaining() || version_and_kind(&message).0 != version {

@@ -58,6 +58,7 @@ fn every_message() -> Vec<Message> {
         response(Answer::Refused),
         Message::Vitals(Vitals { version: 2, said_at: 3, sockets: 4, rooms: 5 }),
         Message::Buried { generation: 6 },
+        Message::Cancel { id: 7 },
     ]
 }
 

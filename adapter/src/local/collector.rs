@@ -102,6 +102,12 @@ impl Collector {
         });
     }
 
+    /// True while somebody has yet to answer.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let state = self.state.lock();
+        !state.nodes.is_empty() || !state.open.is_empty()
+    }
+
     fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<AckEvent>> {
         let mut state = self.state.lock();
         if let Some(event) = state.events.pop_front() {

@@ -19,6 +19,8 @@ section! {
         /// How long the other nodes may take to answer before they are named as missing.
         #[serde(with = "units::duration")]
         request_timeout: Duration = Duration::from_secs(5),
+        /// Requests to the other nodes that may wait at once, emits with acks among them. More are refused with "overloaded".
+        max_requests: usize = 16_384,
         /// Time between a node's signs of life.
         #[serde(with = "units::duration")]
         heartbeat: Duration = Duration::from_secs(1),

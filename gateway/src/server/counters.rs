@@ -38,6 +38,9 @@ static FIGURES: &[Figure] = &[
     ("cluster_requests_incomplete_total", "Requests that some node did not answer.", &[], |c| {
         &c.requests_incomplete
     }),
+    ("cluster_requests_overflowed_total", "Requests that were not sent: too many waited.", &[], |c| {
+        &c.requests_overflowed
+    }),
     ("cluster_requests_refused_total", "Requests of other nodes that were not taken.", &[], |c| {
         &c.requests_refused
     }),

@@ -156,6 +156,7 @@ fn cluster_config(config: &Config) -> ClusterConfig {
         subscribe_timeout: adapter.subscribe_timeout,
         outbox_items: adapter.outbox.max_items,
         outbox_bytes: adapter.outbox.max_bytes,
+        max_requests: adapter.max_requests,
         max_rooms_per_emit: adapter.max_rooms_per_emit,
         ..ClusterConfig::default()
     }

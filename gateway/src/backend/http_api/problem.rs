@@ -25,6 +25,8 @@ pub enum Code {
     UnsupportedMediaType,
     /// The broker is away: only this node's sockets were reached.
     BrokerUnavailable,
+    /// Too many requests wait for other nodes already.
+    Overloaded,
     /// A fault of the gateway.
     Internal,
 }
@@ -41,6 +43,7 @@ impl Code {
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::BrokerUnavailable => "broker_unavailable",
+            Self::Overloaded => "overloaded",
             Self::Internal => "internal",
         }
     }
@@ -56,7 +59,7 @@ impl Code {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::BrokerUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BrokerUnavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -88,6 +91,7 @@ impl From<AdapterError> for Problem {
         let code = match error {
             AdapterError::BrokerUnavailable => Code::BrokerUnavailable,
             AdapterError::TooLarge => Code::PayloadTooLarge,
+            AdapterError::Overloaded => Code::Overloaded,
             // The adapter may learn new ones; until it has a code here, it is a fault of ours.
             _ => Code::Internal,
         };
