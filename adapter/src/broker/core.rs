@@ -85,6 +85,8 @@ impl<D: Driver> Core<D> {
             lost: counters.lost.load(Ordering::Relaxed),
             outages: counters.outages.load(Ordering::Relaxed),
             refused: counters.refused.load(Ordering::Relaxed),
+            slow_consumer: counters.slow_consumer.load(Ordering::Relaxed),
+            uncovered: counters.uncovered.load(Ordering::Relaxed),
         }
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Counters {
     pub(super) lost: AtomicU64,
     pub(super) outages: AtomicU64,
     pub(super) refused: AtomicU64,
+    pub(super) slow_consumer: AtomicU64,
+    pub(super) uncovered: AtomicU64,
 }
 
 /// Takes the messages of one link, until the link is closed.
@@ -59,6 +61,17 @@ impl Inbound {
     pub(crate) fn lost(&self, messages: u64) {
         self.inner.counters.lost.fetch_add(messages, Ordering::Relaxed);
         self.inner.losses.notify_one();
+    }
+
+    /// Reports that a message was dropped because this node is slow.
+    pub(crate) fn slow_consumer(&self) {
+        self.inner.counters.slow_consumer.fetch_add(1, Ordering::Relaxed);
+        self.lost(1);
+    }
+
+    /// Counts servers of the broker's cluster that subscriptions no longer wait for.
+    pub(crate) fn uncovered(&self, servers: u64) {
+        self.inner.counters.uncovered.fetch_add(servers, Ordering::Relaxed);
     }
 
     /// Waits for a loss that was not waited for yet.

@@ -74,6 +74,11 @@ pub struct LinkStats {
     pub outages: u64,
     /// Publications that were refused or not confirmed.
     pub refused: u64,
+    /// Times that messages were dropped because this node was slow, as far as the broker or the client said so.
+    pub slow_consumer: u64,
+    /// Times that a server of the broker's cluster was given up: until it answers, subscriptions are confirmed without
+    /// knowing whether they stand there.
+    pub uncovered: u64,
 }
 
 /// Where a link is made: the threads for its two connections, and whom it reports to.

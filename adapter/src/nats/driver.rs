@@ -1,14 +1,16 @@
-//! Core NATS through async-nats: one link is one publishing and one subscribing connection. The only module that
-//! names `async_nats`.
+//! Core NATS through async-nats: one link is one publishing and one subscribing connection, and a probe at each other server
+//! of the cluster. Only this module and those below it name `async_nats`.
 //!
 //! What was found in async-nats 0.51 and what follows from it:
 //!
 //! - It reconnects without end and then sends again what was queued. Here a lost connection ends its link: the client is
 //!   told to wait for ever before a second connection, and dies with its runtime.
+//! - It goes through a list of servers one after the other, and what servers announce later is not told. So
+//!   [`servers`] finds out by itself who is there, and the client gets a list of those that answer.
 //! - `flush` waits until the socket took the bytes, not for a PONG, and a hung server's socket takes a lot. So a
-//!   round trip is a message to an inbox of the same connection ([`Fence`]); the server handles what a connection sends in
-//!   order. Batches are confirmed by one, subscriptions too. This holds on one server. Between the servers of a cluster
-//!   interest spreads a moment later.
+//!   round trip is a message to an inbox of the same connection ([`fence`]); the server handles what a connection sends in
+//!   order. Batches are confirmed by one, subscriptions too. Between the servers of a cluster interest spreads a
+//!   moment later; the [`probes`] tell when it has.
 //! - Every subscription is a channel of its own, whose first block is allocated with it: about 5 KiB each. This crate has
 //!   no other way, so a node should fall back to hashed subjects long before 100,000 rooms.
 //! - Reading the channels by one task would lose the order between subjects, and a full channel drops messages with an
@@ -19,7 +21,11 @@
 //! - A refused permission comes as an event that names no request. Whoever waits for the next fence is told.
 //! - Credentials in URLs are not used, they are taken out here.
 
+mod access;
+mod fence;
 mod link;
+mod probes;
+mod servers;
 
 use std::{
     sync::{
@@ -34,84 +40,73 @@ use futures_util::{
     FutureExt,
     future::{self, BoxFuture},
 };
-use tokio::runtime::Handle;
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{self, Instant},
+};
 
 pub(super) use self::link::NatsLink;
-use self::link::{Change, Connection, Fence, closed};
-use super::{NatsConfig, Subjects};
+use self::{
+    access::Access,
+    fence::{Connection, Fence},
+    link::Change,
+    probes::Probes,
+    servers::{Answering, Servers},
+};
+use super::{NatsConfig, NatsQueues, Subjects};
 use crate::{
+    LinkConfig,
     broker::{Driver, Fault, Inbound, Site, redact},
     cluster::{BusError, Publication, Subject},
 };
 
 /// Longer than any link lives.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// The client reads 128 buffers before tokio makes it let the other tasks of its thread run, which is what a subscription
-/// waits for in a burst.
-const READ_BUFFER: u16 = 16 * 1024;
 /// What a server takes if it was not asked yet.
 const DEFAULT_MAX_PAYLOAD: usize = 1024 * 1024;
 
 pub(super) struct NatsDriver {
-    servers: Vec<ServerAddr>,
-    credentials: Credentials,
+    servers: Arc<Servers>,
+    access: Arc<Access>,
     endpoint: String,
     subjects: Subjects,
-    connect_timeout: Duration,
+    queues: NatsQueues,
+    link: LinkConfig,
     max_payload: AtomicUsize,
     secrets: Vec<String>,
 }
 
-#[derive(Clone, PartialEq, Eq)]
-enum Credentials {
-    None,
-    Token(String),
-    User(String, String),
-}
-
 impl NatsDriver {
     pub(super) fn new(config: &NatsConfig, subjects: Subjects) -> Result<Self, BusError> {
-        let (mut servers, mut credentials, mut endpoints) = (Vec::new(), Credentials::None, Vec::new());
-        for url in config.url.split(',').map(str::trim).filter(|url| !url.is_empty()) {
-            let (address, found) = parse_server(url)?;
-            if credentials == Credentials::None {
-                credentials = found;
-            }
-            endpoints.push(format!("{}:{}", address.host(), address.port()));
-            servers.push(address);
-        }
-        if servers.is_empty() {
-            return Err(BusError::Configuration("the NATS URL names no server".into()));
-        }
-        let secrets = match &credentials {
-            Credentials::None => Vec::new(),
-            Credentials::Token(secret) | Credentials::User(_, secret) => vec![secret.clone()],
-        };
+        let (access, servers) = Access::new(config)?;
+        let endpoints: Vec<_> = servers.iter().map(|one| format!("{}:{}", one.host(), one.port())).collect();
         Ok(Self {
-            servers,
-            credentials,
+            servers: Arc::new(Servers::new(&servers, access.requires_tls())),
+            secrets: access.secrets(),
+            access: Arc::new(access),
             endpoint: endpoints.join(","),
             subjects,
-            connect_timeout: config.link.connect_timeout,
+            queues: config.queues.clone(),
+            link: config.link.clone(),
             max_payload: AtomicUsize::new(DEFAULT_MAX_PAYLOAD),
-            secrets,
         })
     }
 
-    fn options(&self, fault: Fault, inbound: Inbound, fence: Arc<Fence>) -> ConnectOptions {
-        let options = match self.credentials.clone() {
-            Credentials::None => ConnectOptions::new(),
-            Credentials::Token(token) => ConnectOptions::with_token(token),
-            Credentials::User(user, password) => ConnectOptions::with_user_and_password(user, password),
-        };
+    fn options(&self, options: ConnectOptions, site: &Site, fence: Arc<Fence>) -> ConnectOptions {
+        let (fault, inbound): (Fault, Inbound) = (site.fault.clone(), site.inbound.clone());
         let connected = Arc::new(AtomicBool::new(false));
         let was_connected = Arc::clone(&connected);
         options
             .name("roomcast")
             .custom_inbox_prefix(self.subjects.inbox())
-            .read_buffer_capacity(READ_BUFFER)
-            // One server that does not answer must leave time for the others.
-            .connection_timeout(self.connect_timeout / u32::try_from(self.servers.len()).unwrap_or(u32::MAX))
+            .read_buffer_capacity(self.queues.read_buffer)
+            .client_capacity(self.queues.commands.max(1))
+            .subscription_capacity(self.queues.messages.max(1))
+            .ignore_discovered_servers()
+            .retain_servers_order()
+            // They have just answered. One that hangs all the same must leave time for the next.
+            .connection_timeout(self.link.connect_timeout / 2)
             .reconnect_delay_callback(move |_| {
                 if was_connected.load(Ordering::Relaxed) { NEVER } else { Duration::ZERO }
             })
@@ -120,7 +115,7 @@ impl NatsDriver {
                     Event::Connected => connected.store(true, Ordering::Relaxed),
                     Event::Disconnected | Event::Closed => fault.raise("the connection was closed"),
                     Event::SlowConsumer(_) | Event::ServerError(ServerError::SlowConsumer(_)) => {
-                        inbound.lost(1);
+                        inbound.slow_consumer();
                     }
                     Event::ServerError(error) => {
                         tracing::warn!(%error, "NATS complains");
@@ -133,10 +128,15 @@ impl NatsDriver {
     }
 
     /// Connects on the runtime of its thread, where the client's tasks stay.
-    async fn connect_on(&self, runtime: &Handle, site: &Site) -> Result<Connection, BusError> {
+    async fn connect_on(
+        &self,
+        runtime: &Handle,
+        site: &Site,
+        servers: Vec<ServerAddr>,
+    ) -> Result<Connection, BusError> {
         let fence = Arc::new(Fence::default());
-        let options = self.options(site.fault.clone(), site.inbound.clone(), Arc::clone(&fence));
-        let servers = self.servers.clone();
+        let options = self.options(self.access.options().await?, site, Arc::clone(&fence));
+        let files = self.access.describe_tls();
         let connecting = runtime.spawn(async move {
             let client = options.connect(servers).boxed().await.map_err(|error| {
                 let text = error.to_string();
@@ -144,16 +144,50 @@ impl NatsDriver {
                     ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
                         BusError::Refused(text)
                     }
-                    ConnectErrorKind::ServerParse | ConnectErrorKind::Tls => BusError::Configuration(text),
+                    ConnectErrorKind::Tls => BusError::Configuration(format!("{text} ({files})")),
+                    ConnectErrorKind::ServerParse => BusError::Configuration(text),
                     _ => BusError::Unavailable(text),
                 }
             })?;
             Connection::new(client, fence).await
         });
-        let connection =
-            connecting.await.unwrap_or_else(|_| Err(closed())).map_err(|error| self.describe(error))?;
-        connection.round_trip().await.map_err(|error| self.describe(error))?;
+        let connection = connecting.await.unwrap_or_else(|_| Err(closed()))?;
+        connection.round_trip().await?;
         Ok(connection)
+    }
+
+    /// Makes a link with the first server that can be had, and waits for its probes.
+    async fn link(&self, site: Site) -> Result<NatsLink, BusError> {
+        let (began, limit) = (Instant::now(), self.link.connect_timeout);
+        let answering = self.servers.answering(limit * 9 / 10, limit / 10, true).await;
+        let answering = answering.map_err(BusError::Unavailable)?;
+        // Both connections begin with the same one.
+        let servers: Vec<_> = answering.iter().map(|one| one.address.clone()).collect();
+        let (writer, reader) = future::try_join(
+            self.connect_on(&site.writer, &site, servers.clone()),
+            self.connect_on(&site.reader, &site, servers),
+        )
+        .await?;
+        self.max_payload.store(writer.max_payload().min(reader.max_payload()), Ordering::Relaxed);
+        self.probe(&site, &reader, answering, began + limit * 3 / 4).await;
+        Ok(NatsLink::new(writer, reader, site, &self.subjects, &self.queues))
+    }
+
+    /// Sets the probes up. They run where no message is delivered, because a delivery may take its time.
+    async fn probe(&self, site: &Site, reader: &Connection, answering: Vec<Answering>, until: Instant) {
+        let probes = Probes {
+            servers: Arc::clone(&self.servers),
+            access: Arc::clone(&self.access),
+            reader: reader.clone(),
+            inbound: site.inbound.clone(),
+            patience: self.link.subscribe_timeout / 2,
+            interval: self.link.keepalive_interval,
+        };
+        let (ready, all_ready) = oneshot::channel();
+        site.writer.spawn(probes.keep(answering, ready));
+        if time::timeout_at(until, all_ready).await.is_err() {
+            tracing::warn!(broker = "nats", "not every server of the cluster has answered so far");
+        }
     }
 
     /// Adds where it happened, and makes sure that no secret is in the text.
@@ -167,6 +201,14 @@ impl NatsDriver {
     }
 }
 
+fn closed() -> BusError {
+    BusError::Unavailable("the connection was closed".into())
+}
+
+fn unavailable(error: impl std::fmt::Display) -> BusError {
+    BusError::Unavailable(error.to_string())
+}
+
 impl Driver for NatsDriver {
     const NAME: &'static str = "nats";
     const PUBLICATION_OVERHEAD: usize = 512;
@@ -177,14 +219,7 @@ impl Driver for NatsDriver {
     }
 
     fn connect(&self, site: Site) -> BoxFuture<'_, Result<NatsLink, BusError>> {
-        async move {
-            let both =
-                future::try_join(self.connect_on(&site.writer, &site), self.connect_on(&site.reader, &site));
-            let (writer, reader) = both.await?;
-            self.max_payload.store(writer.max_payload().min(reader.max_payload()), Ordering::Relaxed);
-            Ok(NatsLink::new(writer, reader, site, &self.subjects))
-        }
-        .boxed()
+        async move { self.link(site).await.map_err(|error| self.describe(error)) }.boxed()
     }
 
     fn publish(link: Arc<NatsLink>, batch: Vec<Publication>) -> BoxFuture<'static, Result<(), BusError>> {
@@ -209,71 +244,5 @@ impl Driver for NatsDriver {
 
     fn max_payload(&self) -> usize {
         self.max_payload.load(Ordering::Relaxed)
-    }
-}
-
-/// The address without its credentials, and those.
-fn parse_server(url: &str) -> Result<(ServerAddr, Credentials), BusError> {
-    let wrong = |text: String| BusError::Configuration(format!("the NATS URL is wrong: {text}"));
-    let address: ServerAddr = url.parse().map_err(|error: std::io::Error| wrong(error.to_string()))?;
-    if address.is_websocket() {
-        return Err(wrong("WebSocket is not supported".into()));
-    }
-    let mut parsed = address.into_inner();
-    if parsed.host_str().is_none_or(str::is_empty) {
-        return Err(wrong("no host".into()));
-    }
-    let user = decode(parsed.username());
-    let credentials = match (user.is_empty(), parsed.password().map(decode)) {
-        (_, Some(password)) => Credentials::User(user, password),
-        (false, None) => Credentials::Token(user),
-        (true, None) => Credentials::None,
-    };
-    let cleared = parsed.set_username("").and_then(|()| parsed.set_password(None));
-    cleared.map_err(|()| wrong("credentials without a host".into()))?;
-    let address = ServerAddr::from_url(parsed).map_err(|error| wrong(error.to_string()))?;
-    Ok((address, credentials))
-}
-
-/// Percent-decoding. What is no escape stands for itself.
-fn decode(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        let digit = |at: usize| tail.get(at).and_then(|digit| char::from(*digit).to_digit(16));
-        match (byte, digit(0), digit(1)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            _ => {
-                out.push(byte);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn credentials_are_taken_out_of_urls() {
-        let user = |user: &str, password: &str| Credentials::User(user.into(), password.into());
-        for (url, host, port, credentials) in [
-            ("nats://localhost", "localhost", 4222, Credentials::None),
-            ("localhost:1", "localhost", 1, Credentials::None),
-            ("nats://to%40ken@h:2", "h", 2, Credentials::Token("to@ken".into())),
-            ("tls://u:p%2Cw@h:3", "h", 3, user("u", "p,w")),
-            ("nats://:p@h", "h", 4222, user("", "p")),
-            ("nats://u:100%25%@h", "h", 4222, user("u", "100%%")),
-        ] {
-            let (address, found) = parse_server(url).expect(url);
-            assert_eq!((address.host(), address.port()), (host, port), "{url}");
-            assert!(found == credentials, "{url}");
-            assert!(!address.has_user_pass() && address.password().is_none(), "{url}");
-        }
     }
 }

@@ -8,6 +8,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod nats;
 pub mod suite;
 
 use std::{
@@ -40,7 +41,7 @@ pub enum Kind {
 pub struct Server {
     kind: Kind,
     url: String,
-    port: u16,
+    pub port: u16,
     arguments: Vec<String>,
     process: Option<Child>,
     directory: Option<PathBuf>,
@@ -304,17 +305,29 @@ pub async fn cluster_over(
     kind: Kind,
     bus: impl Fn(&str, &str) -> Arc<dyn Bus>,
 ) -> roomcast_adapter::conformance::TestCluster {
+    let server = Server::shared(kind);
+    let url = server.url();
+    cluster_at([(); 3].map(|()| url.clone()), server, bus).await
+}
+
+/// Nodes over buses at these URLs.
+#[cfg(feature = "conformance")]
+pub async fn cluster_at(
+    urls: [String; 3],
+    keep: impl std::any::Any + Send + Sync,
+    bus: impl Fn(&str, &str) -> Arc<dyn Bus>,
+) -> roomcast_adapter::conformance::TestCluster {
     use roomcast_adapter::AdapterFactory;
     use roomcast_adapter::cluster::{ClusterConfig, ClusterFactory};
 
-    let (server, prefix) = (Server::shared(kind), unique());
+    let prefix = unique();
     let config = ClusterConfig { discovery: Duration::from_millis(20), ..ClusterConfig::default() };
     let mut nodes: Vec<Arc<dyn AdapterFactory>> = Vec::new();
-    for _ in 0..3 {
-        let node = ClusterFactory::start(bus(&server.url(), &prefix), config.clone()).await;
+    for url in &urls {
+        let node = ClusterFactory::start(bus(url, &prefix), config.clone()).await;
         nodes.push(node.expect("the server is there"));
     }
-    roomcast_adapter::conformance::TestCluster::new(nodes, server).await
+    roomcast_adapter::conformance::TestCluster::new(nodes, keep).await
 }
 
 /// Waits for a condition.
