@@ -4,10 +4,16 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use roomcast_adapter::{
-    cluster::{Bus, BusError, BusSink},
+    cluster::{Bus, BusError, BusSink, BusState},
     nats::{NatsBus, NatsConfig},
 };
 use support::{DEADLINE, Kind, Recorder, Server, eventually, publication, subject, suite::Maker};
@@ -60,4 +66,37 @@ async fn missing_permissions_are_refusals() {
     let error = bus.subscribe(vec![subject("room/b")]).await.expect_err("not allowed");
     assert!(matches!(error, BusError::Refused(_)), "{error}");
     let _ = std::fs::remove_file(file);
+}
+
+/// A server gives a node up that does not take its messages. The node notices, begins anew, and can be used again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_too_slow_for_the_server() {
+    let file = std::env::temp_dir().join(format!("roomcast-nats-{}.conf", support::unique()));
+    std::fs::write(&file, "max_pending: 1MB\nwrite_deadline: \"200ms\"\n").expect("a temporary file");
+    let server = Server::own(Kind::Nats, &["--config", &file.to_string_lossy()]);
+    let _ = std::fs::remove_file(file);
+    let (url, prefix) = (server.url(), support::unique());
+    let slow = Arc::new(AtomicBool::new(true));
+    let slows = Arc::clone(&slow);
+    let sink = Recorder::calling(move |_, _| {
+        while slows.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let subscriber = NatsBus::new(&config(&url, &prefix, DEADLINE)).expect("a good configuration");
+    subscriber.start(Arc::clone(&sink) as Arc<dyn BusSink>).await.expect("the server is there");
+    subscriber.subscribe(vec![subject("room/a")]).await.expect("subscribed");
+    let publisher = NatsBus::new(&config(&url, &prefix, DEADLINE)).expect("a good configuration");
+    publisher.start(Recorder::new()).await.expect("the server is there");
+    for _ in 0..40 {
+        publisher.publish(vec![publication("room/a", vec![b'x'; 900 * 1024])]).await.expect("sent");
+    }
+    slow.store(false, Ordering::Relaxed);
+    sink.state(1, BusState::Down, DEADLINE).await;
+    sink.state(2, BusState::Up, DEADLINE).await;
+    // The server closes the connection and says nothing of the reason.
+    assert_eq!((subscriber.stats().outages, subscriber.stats().lost), (1, 0));
+    subscriber.subscribe(vec![subject("room/a")]).await.expect("subscribed");
+    publisher.publish(vec![publication("room/a", "after")]).await.expect("sent");
+    eventually(DEADLINE, "message", || sink.on("room/a").iter().any(|payload| payload == "after")).await;
 }

@@ -175,14 +175,14 @@ fn one_kind_of_credentials_may_be_given() {
 }
 
 /// A JWT of NATS.
-fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, nats: serde_json::Value) -> String {
+fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, nats: &serde_json::Value) -> String {
     let header = serde_json::json!({ "typ": "JWT", "alg": "ed25519-nkey" });
     let claims = serde_json::json!({
         "jti": name, "iat": 1_700_000_000, "iss": issuer.public_key(), "sub": subject.public_key(),
         "name": name, "nats": nats,
     });
-    let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let signed = format!("{}.{}", part(header), part(claims));
+    let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", part(&header), part(&claims));
     let signature = URL_SAFE_NO_PAD.encode(issuer.sign(signed.as_bytes()).expect("a seed"));
     format!("{signed}.{signature}")
 }
@@ -191,16 +191,16 @@ fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, nats: serde_json::Value)
 fn operator_and_user() -> (String, String) {
     let (operator, account, user) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
     let of_operator =
-        jwt(&operator, &operator, "operator", serde_json::json!({ "type": "operator", "version": 2 }));
+        jwt(&operator, &operator, "operator", &serde_json::json!({ "type": "operator", "version": 2 }));
     let limits = serde_json::json!({
         "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1,
     });
     let claims = serde_json::json!({ "type": "account", "version": 2, "limits": limits });
-    let of_account = jwt(&operator, &account, "account", claims);
+    let of_account = jwt(&operator, &account, "account", &claims);
     let claims = serde_json::json!({
         "type": "user", "version": 2, "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1,
     });
-    let of_user = jwt(&account, &user, "user", claims);
+    let of_user = jwt(&account, &user, "user", &claims);
     let configuration = format!(
         "operator: {of_operator}\nresolver: MEMORY\nresolver_preload: {{ {}: {of_account} }}\n",
         account.public_key()

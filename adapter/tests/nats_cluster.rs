@@ -281,3 +281,28 @@ async fn announced_addresses_that_cannot_be_reached() {
     eventually(DEADLINE, "count", || bus.stats().uncovered == 3).await;
     assert_eq!(bus.stats().outages, 0);
 }
+
+/// Prints what a subscription takes, with and without probes. Run by hand: `--ignored --nocapture figures`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "prints figures"]
+async fn figures() {
+    const ROUNDS: usize = 1_000;
+    let alone = support::Server::shared(support::Kind::Nats);
+    for (probes, url) in [(0, alone.url()), (2, NatsCluster::shared().url(0))] {
+        let (bus, _) = started(&config(&url, &unique())).await;
+        for batch in [1, 100] {
+            let mut took = Vec::new();
+            for round in 0..ROUNDS {
+                let names = (0..batch).map(|n| subject(format!("room/{batch}-{round}-{n}"))).collect();
+                let began = Instant::now();
+                bus.subscribe(names).await.expect("subscribed");
+                took.push(began.elapsed());
+            }
+            took.sort();
+            let (median, most, longest) = (took[ROUNDS / 2], took[ROUNDS * 99 / 100], took[ROUNDS - 1]);
+            eprintln!(
+                "{probes} probes, {batch} subjects: median {median:?}, 99 % {most:?}, longest {longest:?}"
+            );
+        }
+    }
+}

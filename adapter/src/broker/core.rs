@@ -408,7 +408,7 @@ async fn bounded(call: Call, fault: &Fault, limit: Duration) -> Result<(), Failu
 mod tests {
     use super::*;
 
-    /// Connects at once, and loses a message.
+    /// Connects at once, and loses messages, one of them because the node is slow.
     struct Lossy;
 
     impl Driver for Lossy {
@@ -421,7 +421,8 @@ mod tests {
         }
 
         fn connect(&self, site: Site) -> BoxFuture<'_, Result<(), BusError>> {
-            site.inbound.lost(3);
+            site.inbound.lost(2);
+            site.inbound.slow_consumer();
             future::ok(()).boxed()
         }
 
@@ -473,7 +474,8 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(*sink.0.lock(), [BusState::Up, BusState::Down, BusState::Up]);
-        assert_eq!((core.stats().lost, core.stats().outages), (3, 0));
+        let stats = core.stats();
+        assert_eq!((stats.lost, stats.slow_consumer, stats.outages), (3, 1, 0));
         core.close().await;
     }
 

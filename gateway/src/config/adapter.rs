@@ -1,10 +1,11 @@
 //! The cluster and its broker.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::SecretUrl;
 use super::section::section;
 use super::units;
+use super::{Secret, SecretUrl};
 
 section! {
     /// How nodes become a cluster.
@@ -45,6 +46,7 @@ section! {
     }
     tables {
         outbox: Outbox,
+        nats: Nats,
     }
 }
 
@@ -56,6 +58,16 @@ section! {
         /// Bytes.
         #[serde(with = "units::bytes")]
         max_bytes: usize = 64 << 20,
+    }
+}
+
+section! {
+    /// Credentials for NATS that do not fit into a URL. At most one kind may be given, those in `adapter.url` included.
+    pub struct Nats {
+        /// A credentials file with a user's JWT and nkey. It is read again for each new connection.
+        credentials_file: Option<PathBuf> = None; example "\"/etc/roomcast/node.creds\"",
+        /// The seed of a user's nkey; "env:NAME" and "file:PATH" work too.
+        nkey_seed: Option<Secret> = None; example "\"env:NATS_NKEY_SEED\"",
     }
 }
 

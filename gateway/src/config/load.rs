@@ -264,6 +264,8 @@ fn resolve_secrets(config: &mut Config, problems: &mut Vec<Problem>) {
     };
     config.api.keys.iter_mut().map(Secret::resolve).for_each(|result| check("api.keys", result));
     config.adapter.url.iter_mut().map(SecretUrl::resolve).for_each(|result| check("adapter.url", result));
+    let seed = config.adapter.nats.nkey_seed.iter_mut().map(Secret::resolve);
+    seed.for_each(|result| check("adapter.nats.nkey_seed", result));
 }
 
 #[cfg(test)]

@@ -196,6 +196,11 @@ fn secrets_are_fetched_and_a_missing_one_is_told() {
     let config = dir.load(&[("ROOMCAST__API__KEYS", &key)], &[]).unwrap().config;
     assert_eq!(config.api.keys[0].expose(), "0123456789abcdef");
     assert!(!format!("{config:?}").contains("0123456789abcdef"));
+    let key = "ROOMCAST__ADAPTER__NATS__NKEY_SEED";
+    let config = from_env(&[(key, "env:PATH")]).unwrap();
+    assert_eq!(config.adapter.nats.nkey_seed.unwrap().expose(), std::env::var("PATH").unwrap());
+    let error = from_env(&[(key, "env:ROOMCAST_NO_SUCH")]).unwrap_err().to_string();
+    assert!(error.contains("adapter.nats.nkey_seed") && error.contains("ROOMCAST_NO_SUCH"), "{error}");
     let error = from_env(&[("ROOMCAST__API__KEYS", "env:ROOMCAST_NO_SUCH")]).unwrap_err().to_string();
     assert!(error.contains("`api.keys`: environment variable ROOMCAST_NO_SUCH"), "{error}");
 }

@@ -1,8 +1,8 @@
-//! The adapter's counters as metrics.
+//! The counters of the adapter, and of its connections to the broker, as metrics.
 
 use std::sync::Arc;
 
-use roomcast_adapter::{Counter, Counters};
+use roomcast_adapter::{Counter, Counters, LinkStats};
 
 use crate::metrics::{Metrics, Source, SourceKind};
 
@@ -61,6 +61,39 @@ static FIGURES: &[Figure] = &[
     }),
 ];
 
+/// Reads what the connections to the broker have counted.
+pub(super) type ReadLink = Arc<dyn Fn() -> LinkStats + Send + Sync>;
+
+/// A figure of the connections: its name, its help, and where it is kept.
+type LinkFigure = (&'static str, &'static str, fn(&LinkStats) -> u64);
+
+const LINK_FIGURES: [LinkFigure; 6] = [
+    ("bus_link_received_total", "Messages that came from the broker, this node's own among them.", |s| {
+        s.received
+    }),
+    ("bus_link_lost_total", "Messages that were dropped before they were read, at least.", |s| s.lost),
+    ("bus_link_outages_total", "Times the connections to the broker were lost.", |s| s.outages),
+    ("bus_link_refused_total", "Messages that were refused or not confirmed.", |s| s.refused),
+    ("bus_link_slow_consumer_total", "Times messages were dropped as this node was slow.", |s| {
+        s.slow_consumer
+    }),
+    ("bus_link_uncovered_total", "Servers of the broker's cluster that joins did not wait for.", |s| {
+        s.uncovered
+    }),
+];
+
+/// Has the figures of the connections read when metrics are asked for.
+pub(super) fn export_link(metrics: &Metrics, link: &ReadLink) {
+    for (name, help, figure) in LINK_FIGURES {
+        let link = Arc::clone(link);
+        let read = Box::new(move || figure(&link()) as f64);
+        let source = Source { kind: SourceKind::Counter, name, help, labels: &[], read };
+        if let Err(error) = metrics.register_source(source) {
+            tracing::warn!(name, %error, "a figure of the broker is not exported");
+        }
+    }
+}
+
 /// Has every counter of the adapter read when metrics are asked for.
 pub(super) fn export_counters(metrics: &Metrics, counters: &Arc<Counters>) {
     for (name, help, labels, counter) in FIGURES {
@@ -81,12 +114,16 @@ mod tests {
     fn every_figure_is_exported() {
         let (metrics, counters) = (Metrics::new(), Arc::new(Counters::default()));
         export_counters(&metrics, &counters);
+        export_link(&metrics, &(Arc::new(LinkStats::default) as ReadLink));
         counters.deliveries.add(3);
         let text = metrics.render();
         assert!(text.contains("roomcast_deliveries_total 3"), "{text}");
         for (name, _, labels, _) in FIGURES {
             let label = labels.first().map_or(String::new(), |(key, value)| format!("{{{key}=\"{value}\"}}"));
             assert!(text.contains(&format!("roomcast_{name}{label} ")), "{name}{label}");
+        }
+        for (name, ..) in LINK_FIGURES {
+            assert!(text.contains(&format!("roomcast_{name} 0")), "{name}");
         }
     }
 }

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use roomcast_adapter::cluster::{Bus, ClusterConfig, ClusterFactory};
 use roomcast_adapter::nats::{NatsBus, NatsConfig};
 use roomcast_adapter::redis::{RedisBus, RedisConfig};
-use roomcast_adapter::{AdapterFactory, LocalFactory};
+use roomcast_adapter::{AdapterFactory, LinkStats, LocalFactory};
 use tokio::net::TcpListener;
 
-use super::counters::export_counters;
+use super::counters::{ReadLink, export_counters, export_link};
 use super::node::GatewayNode;
 use super::{Io, serve};
 use crate::backend::http_api::{self, Settings};
@@ -121,26 +121,33 @@ async fn start_adapter(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Ada
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| RunError::Adapter { kind, error };
     let url = config.adapter.url.as_ref().map(|url| url.expose().to_owned()).unwrap_or_default();
     let prefix = config.adapter.prefix.clone();
-    let bus: Arc<dyn Bus> = match kind {
+    let (bus, link): (Arc<dyn Bus>, ReadLink) = match kind {
         AdapterKind::Memory => {
             let factory = LocalFactory::with_random_tag().map_err(|error| failed(error.into()))?;
             export_counters(metrics, factory.counters());
+            export_link(metrics, &(Arc::new(LinkStats::default) as ReadLink));
             return Ok(factory);
         }
         AdapterKind::Redis => {
             let mut redis = RedisConfig::new(url);
             redis.prefix = prefix;
-            Arc::new(RedisBus::new(&redis).map_err(|error| failed(error.into()))?)
+            let bus = Arc::new(RedisBus::new(&redis).map_err(|error| failed(error.into()))?);
+            (Arc::clone(&bus) as _, Arc::new(move || bus.stats()))
         }
         AdapterKind::Nats => {
             let mut nats = NatsConfig::new(url);
             nats.prefix = prefix;
-            Arc::new(NatsBus::new(&nats).map_err(|error| failed(error.into()))?)
+            let settings = &config.adapter.nats;
+            nats.credentials_file.clone_from(&settings.credentials_file);
+            nats.nkey_seed = settings.nkey_seed.as_ref().map(|seed| seed.expose().to_owned());
+            let bus = Arc::new(NatsBus::new(&nats).map_err(|error| failed(error.into()))?);
+            (Arc::clone(&bus) as _, Arc::new(move || bus.stats()))
         }
     };
     let factory = ClusterFactory::start(bus, cluster_config(config)).await;
     let factory = factory.map_err(|error| failed(error.into()))?;
     export_counters(metrics, factory.counters());
+    export_link(metrics, &link);
     Ok(factory)
 }
 

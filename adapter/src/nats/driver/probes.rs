@@ -34,9 +34,9 @@ const NUDGE: Duration = Duration::from_millis(100);
 /// The first wait for a fence that proves a new probe; it doubles.
 const PROOF: Duration = Duration::from_millis(2);
 /// Where there was no probe to be had, it is tried at last every so many intervals,
-const RARELY: u32 = 16;
+const RARELY: u32 = 4;
 /// and after so many it is as if it had never been tried.
-const FORGOTTEN: u32 = 4 * RARELY;
+const FORGOTTEN: u32 = 16 * RARELY;
 /// What a probe reads at once. It gets only fences.
 const READ_BUFFER: u16 = 1024;
 
@@ -77,10 +77,11 @@ impl Probes {
     pub(super) async fn keep(self, first: Vec<Answering>, ready: oneshot::Sender<()>) {
         let info = self.reader.client().server_info();
         // Without a cluster there is nobody to wait for.
-        let Some(cluster) = info.cluster else { return };
+        let Some(mut cluster) = info.cluster else { return };
+        let own = info.server_id;
         let (mut making, mut standing, mut looking) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
         let mut seen = Seen::default();
-        seen.held.insert(info.server_id);
+        seen.held.insert(own.clone());
         self.make(first, &cluster, &mut seen, &mut making);
         let mut ready = Some(ready);
         let mut pace = self.interval;
@@ -111,6 +112,9 @@ impl Probes {
                     looking.abort_all();
                 }
                 Some(looked) = looking.join_next() => if let Ok(answering) = looked {
+                    // A cluster that was given no name agrees on one after its servers have started.
+                    let now = answering.iter().find(|one| one.greeting.server_id == own);
+                    cluster = now.and_then(|now| now.greeting.cluster.clone()).unwrap_or(cluster);
                     self.make(answering, &cluster, &mut seen, &mut making);
                     self.unreachable();
                 },
