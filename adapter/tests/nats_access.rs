@@ -254,7 +254,11 @@ async fn tls_on_a_cluster() {
     let files = Files::new();
     files.write_certificates();
     let configuration = files.write("nats.conf", &files.tls(true));
-    let cluster = NatsCluster::own(&["--config", &configuration.to_string_lossy()]);
+    let log = |n: usize| files.path(&format!("{n}.log")).display().to_string();
+    let cluster = NatsCluster::own_each(|n| {
+        let arguments = ["--config", &configuration.to_string_lossy(), "--log", &log(n)];
+        arguments.map(str::to_owned).to_vec()
+    });
     let with = |url: &str, files: &Files| {
         let mut config = NatsConfig::new(url);
         config.link.connect_timeout = Duration::from_secs(2);
@@ -265,7 +269,16 @@ async fn tls_on_a_cluster() {
     };
     let url = cluster.url(0).replace("nats://", "tls://");
     works_on(&cluster, |url| with(&url.replace("nats://", "tls://"), &files)).await;
+    // The test itself has looked who is there, and left before the handshake. The bus must not.
+    let complaints = || {
+        let logs = (0..3).map(|n| std::fs::read_to_string(log(n)).expect("the log of a server"));
+        let logs: String = logs.collect();
+        assert_eq!(logs.matches("Server is ready").count(), 3, "{logs}");
+        logs.lines().filter(|line| line.contains("[ERR]")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = complaints();
     works_on(&cluster, |url| with(url, &files)).await;
+    assert_eq!(complaints(), before);
 
     let mut config = with(&url, &files);
     (config.tls.cert_file, config.tls.key_file) = (None, None);

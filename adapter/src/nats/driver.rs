@@ -35,7 +35,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError};
+use async_nats::{ConnectOptions, Event, ServerAddr, ServerError};
 use futures_util::{
     FutureExt,
     future::{self, BoxFuture},
@@ -52,7 +52,7 @@ use self::{
     fence::{Connection, Fence},
     link::Change,
     probes::Probes,
-    servers::{Answering, Servers},
+    servers::{Answering, Haste, Servers},
 };
 use super::{NatsConfig, NatsQueues, Subjects};
 use crate::{
@@ -80,11 +80,12 @@ pub(super) struct NatsDriver {
 impl NatsDriver {
     pub(super) fn new(config: &NatsConfig, subjects: Subjects) -> Result<Self, BusError> {
         let (access, servers) = Access::new(config)?;
+        let access = Arc::new(access);
         let endpoints: Vec<_> = servers.iter().map(|one| format!("{}:{}", one.host(), one.port())).collect();
         Ok(Self {
-            servers: Arc::new(Servers::new(&servers, access.requires_tls())),
+            servers: Arc::new(Servers::new(&servers, Arc::clone(&access))),
             secrets: access.secrets(),
-            access: Arc::new(access),
+            access,
             endpoint: endpoints.join(","),
             subjects,
             queues: config.queues.clone(),
@@ -136,19 +137,10 @@ impl NatsDriver {
     ) -> Result<Connection, BusError> {
         let fence = Arc::new(Fence::default());
         let options = self.options(self.access.options().await?, site, Arc::clone(&fence));
-        let files = self.access.describe_tls();
+        let access = Arc::clone(&self.access);
         let connecting = runtime.spawn(async move {
-            let client = options.connect(servers).boxed().await.map_err(|error| {
-                let text = error.to_string();
-                match error.kind() {
-                    ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
-                        BusError::Refused(text)
-                    }
-                    ConnectErrorKind::Tls => BusError::Configuration(format!("{text} ({files})")),
-                    ConnectErrorKind::ServerParse => BusError::Configuration(text),
-                    _ => BusError::Unavailable(text),
-                }
-            })?;
+            let connected = options.connect(servers).boxed().await;
+            let client = connected.map_err(|error| access.error(&error))?;
             Connection::new(client, fence).await
         });
         let connection = connecting.await.unwrap_or_else(|_| Err(closed()))?;
@@ -159,8 +151,7 @@ impl NatsDriver {
     /// Makes a link with the first server that can be had, and waits for its probes.
     async fn link(&self, site: Site) -> Result<NatsLink, BusError> {
         let (began, limit) = (Instant::now(), self.link.connect_timeout);
-        let answering = self.servers.answering(limit * 9 / 10, limit / 10, true).await;
-        let answering = answering.map_err(BusError::Unavailable)?;
+        let answering = self.servers.answering(limit * 9 / 10, limit / 10, Haste::Link).await?;
         // Both connections begin with the same one.
         let servers: Vec<_> = answering.iter().map(|one| one.address.clone()).collect();
         let (writer, reader) = future::try_join(

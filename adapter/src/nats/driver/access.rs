@@ -9,15 +9,16 @@ use std::{
 };
 
 use async_nats::{
-    ConnectOptions, ServerAddr,
+    ConnectError, ConnectErrorKind, ConnectOptions, ServerAddr,
     rustls::{
         RootCertStore,
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     },
 };
+use futures_util::FutureExt;
 use nkeys::{KeyPair, KeyPairType};
 
-use super::super::NatsConfig;
+use super::{super::NatsConfig, servers::Greeting};
 use crate::{TlsFiles, cluster::BusError};
 
 pub(super) struct Access {
@@ -116,8 +117,28 @@ impl Access {
         })
     }
 
+    /// Connects, and asks the server who it is.
+    pub(super) async fn greeting(&self, address: ServerAddr) -> Result<Greeting, BusError> {
+        let options = self.options().await?.name("roomcast-greeting").ignore_discovered_servers();
+        let connected = options.max_reconnects(1).connect(address).boxed().await;
+        Ok(connected.map_err(|error| self.error(&error))?.server_info().into())
+    }
+
+    /// Why a connection could not be made.
+    pub(super) fn error(&self, error: &ConnectError) -> BusError {
+        let text = error.to_string();
+        match error.kind() {
+            ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                BusError::Refused(text)
+            }
+            ConnectErrorKind::Tls => BusError::Configuration(format!("{text} ({})", self.describe_tls())),
+            ConnectErrorKind::ServerParse => BusError::Configuration(text),
+            _ => BusError::Unavailable(text),
+        }
+    }
+
     /// The files that a failure of TLS may be about.
-    pub(super) fn describe_tls(&self) -> String {
+    fn describe_tls(&self) -> String {
         let files = [("ca_file", &self.tls.ca_file), ("cert_file", &self.tls.cert_file)];
         let files = files.into_iter().chain([("key_file", &self.tls.key_file)]);
         let named = files.filter_map(|(name, file)| Some(format!("{name} {}", file.as_ref()?.display())));

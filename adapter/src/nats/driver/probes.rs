@@ -22,7 +22,7 @@ use tokio::{
 use super::{
     access::Access,
     fence::{Connection, Fence, number},
-    servers::{Answering, Servers},
+    servers::{Answering, Haste, Servers},
     unavailable,
 };
 use crate::{broker::Inbound, cluster::BusError};
@@ -91,8 +91,10 @@ impl Probes {
                 let _ = ready.take().map(|ready| ready.send(()));
             }
             if looking.is_empty() {
-                looking.spawn(look(Arc::clone(&self.servers), pace, self.patience));
-                pace = (pace * 2).min(self.interval);
+                let (servers, patience) = (Arc::clone(&self.servers), self.patience);
+                looking.spawn(look(servers, pace, patience, own.clone(), seen.held.clone()));
+                // A TLS handshake costs a server more than a greeting.
+                pace = (pace * 2).min(if info.tls_required { self.interval * 8 } else { self.interval });
             }
             tokio::select! {
                 Some(Ok((server, made))) = making.join_next() => match made {
@@ -205,10 +207,17 @@ impl Probes {
 }
 
 /// Looks at the cluster after a while.
-async fn look(servers: Arc<Servers>, after: Duration, patience: Duration) -> Vec<Answering> {
+async fn look(
+    servers: Arc<Servers>,
+    after: Duration,
+    patience: Duration,
+    own: String,
+    held: FxHashSet<String>,
+) -> Vec<Answering> {
     time::sleep(after).await;
+    let haste = Haste::Look { own: &own, held: &held };
     // When nobody answers the link does not live long either.
-    servers.answering(patience, patience / 4, false).await.unwrap_or_default()
+    servers.answering(patience, patience / 4, haste).boxed().await.unwrap_or_default()
 }
 
 /// Connects to a server, and waits for a fence there.

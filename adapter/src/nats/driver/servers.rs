@@ -1,14 +1,15 @@
 //! The servers that are known: those of the URL, and those that servers announce.
 //!
-//! A server greets whoever connects with its INFO, before TLS and credentials. So [`peek`] asks who is behind an address
-//! without a client: which server, of which cluster, and whom else it knows. All addresses are asked at once; one that
-//! hangs costs a moment, not the time for connecting.
+//! A server greets whoever connects with its INFO, before credentials. So [`peek`] asks who is behind an address without a
+//! client: which server, of which cluster, and whom else it knows. With TLS it takes a client, because a server logs an
+//! error when somebody leaves before the handshake. All addresses are asked at once; one that hangs costs a moment,
+//! not the time for connecting.
 //!
-//! Must not log in anywhere.
+//! Must not keep a connection.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use async_nats::ServerAddr;
+use async_nats::{ServerAddr, ServerInfo};
 use futures_util::{FutureExt, StreamExt, future, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use rustc_hash::FxHashSet;
@@ -17,6 +18,9 @@ use tokio::{
     net::{TcpStream, lookup_host},
     time::{self, Instant},
 };
+
+use super::access::Access;
+use crate::cluster::BusError;
 
 /// Addresses beyond these are not looked at.
 const MAX_ADDRESSES: usize = 64;
@@ -30,7 +34,15 @@ const MAX_INFO: u64 = 64 * 1024;
 /// Known addresses, over all links of a bus.
 pub(super) struct Servers {
     known: Mutex<Vec<Known>>,
-    require_tls: bool,
+    access: Arc<Access>,
+}
+
+/// Who is asked, and how long is waited.
+pub(super) enum Haste<'a> {
+    /// All, without waiting for those that were silent the last time.
+    Link,
+    /// The own server, those that are not among these, and what has never answered.
+    Look { own: &'a str, held: &'a FxHashSet<String> },
 }
 
 #[derive(Clone)]
@@ -42,11 +54,22 @@ struct Known {
     is_announced: bool,
     /// How many times in a row it did not answer.
     silences: u32,
+    /// Who answered the last time.
+    server: Option<String>,
+    /// Whoever answered speaks TLS.
+    is_tls: bool,
 }
 
 impl Known {
     fn new(address: &ServerAddr, is_configured: bool) -> Self {
-        Self { address: address.clone(), is_configured, is_announced: false, silences: 0 }
+        Self {
+            address: address.clone(),
+            is_configured,
+            is_announced: false,
+            silences: 0,
+            server: None,
+            is_tls: false,
+        }
     }
 }
 
@@ -56,9 +79,21 @@ impl Known {
 pub(super) struct Greeting {
     pub(super) server_id: String,
     pub(super) cluster: Option<String>,
-    tls_required: bool,
+    pub(super) tls_required: bool,
     ldm: bool,
     connect_urls: Vec<String>,
+}
+
+impl From<ServerInfo> for Greeting {
+    fn from(info: ServerInfo) -> Self {
+        Self {
+            server_id: info.server_id,
+            cluster: info.cluster,
+            tls_required: info.tls_required,
+            ldm: info.lame_duck_mode,
+            connect_urls: info.connect_urls,
+        }
+    }
 }
 
 /// A server that answers.
@@ -75,49 +110,53 @@ struct Asked {
     of: ServerAddr,
     /// A name may stand for several servers.
     answers: Vec<(ServerAddr, Greeting)>,
-    error: String,
+    error: BusError,
 }
 
 impl Servers {
-    pub(super) fn new(configured: &[ServerAddr], require_tls: bool) -> Self {
+    pub(super) fn new(configured: &[ServerAddr], access: Arc<Access>) -> Self {
         let known = configured.iter().take(MAX_ADDRESSES).map(|address| Known::new(address, true));
-        Self { known: Mutex::new(known.collect()), require_tls }
+        Self { known: Mutex::new(known.collect()), access }
     }
 
-    /// Asks every address, and those that are announced meanwhile. They have `grace` from the first answer on, and `limit`
-    /// if there is none; who is in a `hurry` does not wait for those that were silent the last time. The servers come once
-    /// each, in the order in which they should be tried: those of the URL first, and those last that are leaving.
+    /// Asks addresses, and those that are announced meanwhile. They have `grace` from the first answer on, and `limit` if
+    /// there is none. The servers come once each, in the order in which they should be tried: those of the URL first, and
+    /// those last that are leaving.
     pub(super) async fn answering(
         &self,
         limit: Duration,
         grace: Duration,
-        hurry: bool,
-    ) -> Result<Vec<Answering>, String> {
+        haste: Haste<'_>,
+    ) -> Result<Vec<Answering>, BusError> {
         let mut asking = FuturesUnordered::new();
         let (mut asked, mut open) = (Vec::new(), Vec::new());
         let (mut answering, mut announced) = (Vec::new(), Vec::new());
         let mut until = Instant::now() + limit;
-        let mut error = "nobody answers".to_owned();
+        let mut error = nobody();
         loop {
-            for known in self.known.lock().iter() {
+            for known in self.asked_in(&haste) {
                 if !asked.contains(&known.address) {
                     asked.push(known.address.clone());
-                    open.push(known.clone());
-                    asking.push(ask(known.address.clone(), self.require_tls).boxed());
+                    asking.push(ask(known.clone(), Arc::clone(&self.access)).boxed());
+                    open.push(known);
                 }
             }
-            let is_enough =
-                hurry && !answering.is_empty() && open.iter().all(|known: &Known| known.silences > 0);
+            let is_enough = matches!(haste, Haste::Link)
+                && !answering.is_empty()
+                && open.iter().all(|known: &Known| known.silences > 0);
             if open.is_empty() || is_enough {
                 break;
             }
             let Ok(Some(one)) = time::timeout_at(until, asking.next()).await else {
-                open.iter().for_each(|known| self.note(&known.address, true));
+                open.iter().for_each(|known| self.note(&known.address, None));
                 break;
             };
             let known = open.iter().position(|known| known.address == one.of).map(|at| open.swap_remove(at));
-            self.note(&one.of, one.answers.is_empty());
-            error = one.error;
+            self.note(&one.of, one.answers.first().map(|(_, greeting)| greeting));
+            // A refusal says more than that somebody else is not there.
+            if matches!(error, BusError::Unavailable(_)) {
+                error = one.error;
+            }
             for (address, greeting) in one.answers {
                 announced.extend(self.learn(&greeting.connect_urls));
                 let is_configured = known.as_ref().is_some_and(|known| known.is_configured);
@@ -152,14 +191,29 @@ impl Servers {
             .collect()
     }
 
-    fn note(&self, address: &ServerAddr, is_silent: bool) {
+    /// The addresses to ask.
+    fn asked_in(&self, haste: &Haste<'_>) -> Vec<Known> {
+        let known = self.known.lock();
+        let Haste::Look { own, held } = haste else { return known.clone() };
+        // Behind a balancer the own server may have no address of its own.
+        let is_own = |known: &Known| known.server.as_deref() == Some(*own);
+        if !known.iter().any(is_own) {
+            return known.clone();
+        }
+        let is_held = |known: &Known| known.server.as_ref().is_some_and(|server| held.contains(server));
+        known.iter().filter(|known| is_own(known) || !is_held(known)).cloned().collect()
+    }
+
+    fn note(&self, address: &ServerAddr, answer: Option<&Greeting>) {
         let mut known = self.known.lock();
-        for known in known.iter_mut().filter(|known| known.address == *address) {
-            known.silences = match (is_silent, known.silences) {
-                (false, _) => 0,
-                (true, before) if before < UNREACHABLE => before + 1,
-                (true, before) => before,
-            };
+        let Some(known) = known.iter_mut().find(|known| known.address == *address) else { return };
+        match answer {
+            Some(greeting) => {
+                (known.silences, known.is_tls) = (0, greeting.tls_required);
+                known.server = Some(greeting.server_id.clone());
+            }
+            None if known.silences < UNREACHABLE => known.silences += 1,
+            None => {}
         }
     }
 
@@ -178,29 +232,42 @@ impl Servers {
 }
 
 /// Asks those who stand behind an address.
-async fn ask(of: ServerAddr, require_tls: bool) -> Asked {
+async fn ask(known: Known, access: Arc<Access>) -> Asked {
+    let of = known.address;
+    if access.requires_tls() || known.is_tls {
+        let greeted = access.greeting(of.clone()).boxed().await;
+        let (answers, error) = match greeted {
+            Ok(greeting) => (vec![(of.clone(), greeting)], nobody()),
+            Err(error) => (Vec::new(), error),
+        };
+        return Asked { of, answers, error };
+    }
     let host = of.host().trim_matches(['[', ']']).to_owned();
     let sockets = match lookup_host((host, of.port())).await {
         Ok(sockets) => sockets.take(MAX_PER_NAME).collect::<Vec<_>>(),
         Err(error) => {
-            let error = format!("{}: {error}", of.host());
+            let error = BusError::Unavailable(format!("{}: {error}", of.host()));
             return Asked { of, answers: Vec::new(), error };
         }
     };
     let greetings = future::join_all(sockets.iter().map(|socket| peek(*socket))).await;
-    let (mut answers, mut error) = (Vec::new(), "nobody is there".to_owned());
+    let (mut answers, mut error) = (Vec::new(), nobody());
     for (socket, greeting) in sockets.into_iter().zip(greetings) {
         match greeting {
             Ok(greeting) => {
                 // With TLS the name is needed, because a certificate has it.
-                let by_name = require_tls || greeting.tls_required;
-                let direct = if by_name { None } else { format!("nats://{socket}").parse().ok() };
+                let direct =
+                    if greeting.tls_required { None } else { format!("nats://{socket}").parse().ok() };
                 answers.push((direct.unwrap_or_else(|| of.clone()), greeting));
             }
-            Err(text) => error = format!("{socket}: {text}"),
+            Err(text) => error = BusError::Unavailable(format!("{socket}: {text}")),
         }
     }
     Asked { of, answers, error }
+}
+
+fn nobody() -> BusError {
+    BusError::Unavailable("nobody answers".into())
 }
 
 /// Reads the INFO of a server.
