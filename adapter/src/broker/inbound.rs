@@ -64,12 +64,14 @@ impl Inbound {
     }
 
     /// Reports that a message was dropped because this node is slow.
+    #[cfg(any(feature = "nats", test))]
     pub(crate) fn slow_consumer(&self) {
         self.inner.counters.slow_consumer.fetch_add(1, Ordering::Relaxed);
         self.lost(1);
     }
 
     /// Counts servers of the broker's cluster that subscriptions no longer wait for.
+    #[cfg(feature = "nats")]
     pub(crate) fn uncovered(&self, servers: u64) {
         self.inner.counters.uncovered.fetch_add(servers, Ordering::Relaxed);
     }
