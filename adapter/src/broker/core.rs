@@ -83,6 +83,7 @@ impl<D: Driver> Core<D> {
         LinkStats {
             received: counters.received.load(Ordering::Relaxed),
             lost: counters.lost.load(Ordering::Relaxed),
+            gaps: counters.gaps.load(Ordering::Relaxed),
             outages: counters.outages.load(Ordering::Relaxed),
             refused: counters.refused.load(Ordering::Relaxed),
             slow_consumer: counters.slow_consumer.load(Ordering::Relaxed),
@@ -324,7 +325,8 @@ impl<D: Driver> Core<D> {
             loop {
                 connected.inbound.loss().await;
                 let lost = self.counters.lost.load(Ordering::Relaxed);
-                tracing::warn!(broker = D::NAME, lost, "the client dropped messages");
+                let gaps = self.counters.gaps.load(Ordering::Relaxed);
+                tracing::warn!(broker = D::NAME, lost, gaps, "messages may have passed this node by");
                 // The only honest thing to say about a gap.
                 sink.state(BusState::Down);
                 sink.state(BusState::Up);

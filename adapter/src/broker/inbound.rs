@@ -18,6 +18,7 @@ use crate::cluster::BusSink;
 pub(super) struct Counters {
     pub(super) received: AtomicU64,
     pub(super) lost: AtomicU64,
+    pub(super) gaps: AtomicU64,
     pub(super) outages: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) slow_consumer: AtomicU64,
@@ -74,6 +75,10 @@ impl Inbound {
     #[cfg(feature = "nats")]
     pub(crate) fn uncovered(&self, servers: u64) {
         self.inner.counters.uncovered.fetch_add(servers, Ordering::Relaxed);
+    /// Reports that subscriptions were interrupted, so that messages may have passed them by. They stand again.
+    pub(crate) fn gap(&self) {
+        self.inner.counters.gaps.fetch_add(1, Ordering::Relaxed);
+        self.inner.losses.notify_one();
     }
 
     /// Waits for a loss that was not waited for yet.

@@ -70,6 +70,8 @@ pub struct LinkStats {
     pub received: u64,
     /// Messages that came from the broker and were dropped before the sink saw them, at least.
     pub lost: u64,
+    /// How often subscriptions were interrupted while the link stood, as when a cluster moves a slot.
+    pub gaps: u64,
     /// How often a link died.
     pub outages: u64,
     /// Publications that were refused or not confirmed.

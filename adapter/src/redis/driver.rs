@@ -1,118 +1,229 @@
-//! Redis through fred: one link is one publishing and one subscribing connection. The only file that names `fred`.
+//! How a link to Redis is made, in each of the ways in which Redis is run, and the calls on it.
 //!
-//! What was found in fred 10.1 and what follows from it:
-//!
-//! - Without a `ReconnectPolicy` it does not reconnect; with one it replays commands that were in flight, which may
-//!   publish twice or after the caller was told no, and takes further commands while it waits. So there is no policy
-//!   here: the loss of a connection ends fred's task, everything in flight fails at once, and the owner of the link
-//!   makes a new one.
-//! - Messages come only through a `tokio::sync::broadcast` channel of 32 places, which drops the oldest without a word
-//!   when the receiver is behind. Here the receiver runs inside the send ([`Inline`]), so it never is: fred's task itself
-//!   delivers, and does not read on before it has. A slow node fills Redis' output buffer for it, and Redis disconnects it
-//!   when that is too much. Should the channel overflow after all, the lost messages are counted and reported.
-//! - `subscribe` returns when the command is written, and the confirmation is thrown away. A PING with a token behind it
-//!   tells that it was executed. Both go as one pipeline, between whose commands fred does not read: so an error, such as
-//!   a missing ACL permission, finds the PING waiting and comes as its answer. Otherwise it would be thrown away too.
-//! - A pipeline flushes after every command. Commands that are queued one by one without waiting share a flush, which is
-//!   how batches are published.
-//! - A full bounded command queue also refuses fred's own messages and ends its task, so fred's queue stays unbounded
-//!   and `LinkConfig::max_in_flight` bounds it.
+//! Must not know what goes over a connection; that is `connection.rs`, `single.rs` and `sharded.rs`.
 
-use std::{
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use fred::{
-    clients::{Client, Pipeline},
-    error::{Error, ErrorKind},
-    interfaces::{ClientLike, EventInterface, PubsubInterface},
-    types::{
-        Message, RespVersion, Value,
-        config::{Config, ConnectionConfig, PerformanceConfig, ServerConfig, TcpConfig},
-    },
-};
 use futures_util::{
-    FutureExt,
+    FutureExt, StreamExt,
     future::{self, BoxFuture},
+    stream::FuturesUnordered,
 };
-use tokio::sync::broadcast;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio_rustls::TlsConnector;
 
-use super::{Channels, MAX_PAYLOAD, RedisConfig};
+use super::{
+    Channels, MAX_PAYLOAD, PubSub, RedisConfig,
+    connection::{Dial, Wire},
+    health::Health,
+    sentinel,
+    sharded::Sharded,
+    single::Single,
+    topology::Topology,
+    url::{Endpoint, Kind, Login, Target},
+};
 use crate::{
-    broker::{Driver, Fault, Inbound, Inline, Site, redact},
+    broker::{Driver, Site, TlsFiles},
     cluster::{BusError, Publication, Subject},
 };
 
-/// Channels in one SUBSCRIBE.
-const SUBSCRIBE_CHUNK: usize = 512;
+/// The first version with sharded publish/subscribe.
+const SHARDED_SINCE: u32 = 7;
 
 pub(super) struct RedisDriver {
-    config: Config,
+    target: Target,
+    tls: TlsFiles,
+    pubsub: PubSub,
     connect_timeout: Duration,
     endpoint: String,
     channels: Channels,
     secrets: Arc<[String]>,
+    /// Masters of the cluster as it was last, should those of the URL all be gone.
+    known: Mutex<Vec<Endpoint>>,
 }
 
-pub(super) struct RedisLink {
-    writer: Client,
-    reader: Client,
-    channels: Channels,
-    secrets: Arc<[String]>,
-    fault: Fault,
-    tokens: AtomicU64,
+pub(super) enum RedisLink {
+    Single(Single),
+    Sharded(Sharded),
 }
 
 impl RedisDriver {
     pub(super) fn new(config: &RedisConfig, channels: Channels) -> Result<Self, BusError> {
-        let url = config.url.trim();
-        if !url.starts_with("redis://") && !url.starts_with("rediss://") {
-            return Err(BusError::Configuration(
-                "the Redis URL must begin with redis:// or rediss://".into(),
-            ));
+        let target = Target::parse(&config.url)?;
+        if config.pubsub == PubSub::Sharded && target.kind != Kind::Cluster {
+            let text = "sharded publish/subscribe needs a Redis Cluster, by redis-cluster://";
+            return Err(BusError::Configuration(text.into()));
         }
-        let mut parsed = Config::from_url(url).map_err(|error| {
-            BusError::Configuration(format!("the Redis URL is wrong: {}", error.details()))
+        if target.tls {
+            // So that what is wrong is found at once; what counts is read for each link.
+            config.tls.client_config()?;
+        }
+        Ok(Self {
+            endpoint: target.endpoint(),
+            secrets: target.secrets().into(),
+            target,
+            tls: config.tls.clone(),
+            pubsub: config.pubsub,
+            connect_timeout: config.link.connect_timeout,
+            channels,
+            known: Mutex::default(),
+        })
+    }
+
+    /// How servers are spoken to. `of` is the number of attempts that the time has to do for.
+    async fn dial(&self, of: u32) -> Result<Dial, BusError> {
+        let tls = match self.target.tls {
+            false => None,
+            true => {
+                let files = self.tls.clone();
+                let read = tokio::task::spawn_blocking(move || files.client_config()).await;
+                let read = read.map_err(|_| BusError::Unavailable("the TLS files were not read".into()))?;
+                Some(TlsConnector::from(Arc::new(read?)))
+            }
+        };
+        Ok(Dial {
+            tls,
+            login: self.target.login.clone(),
+            database: self.target.database,
+            timeout: self.connect_timeout / of,
+            secrets: Arc::clone(&self.secrets),
+        })
+    }
+
+    fn single(&self, wires: (Wire, Wire), site: &Site, health: Health) -> RedisLink {
+        let (channels, secrets) = (self.channels.clone(), Arc::clone(&self.secrets));
+        RedisLink::Single(Single::start(wires, site, health, channels, secrets))
+    }
+
+    async fn standalone(&self, site: &Site) -> Result<RedisLink, BusError> {
+        let dial = self.dial(1).await?;
+        let server = self.target.servers.first().ok_or_else(nobody)?;
+        let wires = wires(site, server, &dial).await?;
+        if wires.0.greeting.mode == "sentinel" {
+            let text = format!("{server} is a Sentinel; its URL begins with redis-sentinel://");
+            return Err(BusError::Configuration(text));
+        }
+        Ok(self.single(wires, site, Health::Answers))
+    }
+
+    async fn by_sentinel(&self, site: &Site, service: &str, login: &Login) -> Result<RedisLink, BusError> {
+        let dial = self.dial(3).await?;
+        let to_sentinel = Dial { login: login.clone(), ..dial.clone() };
+        let servers = &self.target.servers;
+        let named = sentinel::masters(&site.writer, servers, service, &to_sentinel).await?;
+        let mut error = nobody();
+        // One after the other: of two that believe to be the master, that of most Sentinels is.
+        for server in named {
+            match wires(site, &server, &dial).await {
+                Ok(wires) if wires.0.greeting.is_master && wires.1.greeting.is_master => {
+                    return Ok(self.single(wires, site, Health::Master));
+                }
+                Ok(_) => error = BusError::Unavailable(format!("{server} is not a master yet")),
+                Err(other) => error = other,
+            }
+        }
+        Err(error)
+    }
+
+    async fn by_cluster(&self, site: Site) -> Result<RedisLink, BusError> {
+        let dial = self.dial(3).await?;
+        let mut seeds = self.target.servers.clone();
+        seeds.extend(self.known.lock().iter().filter(|node| !self.target.servers.contains(node)).cloned());
+        let topology = topology(&site.writer, &seeds, &dial).await?;
+        let slots = topology.table().map_err(|slot| {
+            BusError::Unavailable(format!("no node of the cluster at {} serves slot {slot}", self.endpoint))
         })?;
-        let ServerConfig::Centralized { server } = &parsed.server else {
-            return Err(BusError::Configuration("only a single Redis server is supported".into()));
-        };
-        if server.host.is_empty() {
-            return Err(BusError::Configuration("the Redis URL names no host".into()));
+        self.known.lock().clone_from(&topology.masters);
+        if self.pubsub == PubSub::Classic {
+            return self.by_any_node(&site, topology.masters, &dial).await;
         }
-        let endpoint = format!("{}:{}", server.host, server.port);
-        let secrets = parsed.password.iter().cloned().collect();
-        parsed.version = RespVersion::RESP3;
-        parsed.fail_fast = true;
-        Ok(Self { config: parsed, connect_timeout: config.link.connect_timeout, endpoint, channels, secrets })
+        let all = topology.masters.iter().map(|master| wires(&site, master, &dial));
+        let all = future::try_join_all(all).await?;
+        if let Some((demoted, _)) = all.iter().find(|(writer, _)| !writer.greeting.is_master) {
+            return Err(BusError::Unavailable(format!("{} is not a master any more", demoted.endpoint())));
+        }
+        if all.iter().all(|(writer, _)| writer.greeting.major >= SHARDED_SINCE) {
+            let link = Sharded::start(all, slots, site, dial, self.channels.clone());
+            return Ok(RedisLink::Sharded(link));
+        }
+        if self.pubsub == PubSub::Sharded {
+            let text = "sharded publish/subscribe needs Redis 7 on every node";
+            return Err(BusError::Configuration(text.into()));
+        }
+        drop(all);
+        self.by_any_node(&site, topology.masters, &dial).await
     }
 
-    fn client(&self) -> Client {
-        let connection = ConnectionConfig {
-            connection_timeout: self.connect_timeout,
-            internal_command_timeout: self.connect_timeout,
-            max_command_attempts: 1,
-            tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
-            ..ConnectionConfig::default()
-        };
-        Client::new(self.config.clone(), Some(PerformanceConfig::default()), Some(connection), None)
+    /// Classic publish/subscribe on a cluster reaches all nodes from any. Both connections go to one, for the order.
+    async fn by_any_node(
+        &self,
+        site: &Site,
+        mut masters: Vec<Endpoint>,
+        dial: &Dial,
+    ) -> Result<RedisLink, BusError> {
+        let mut random = [0; 8];
+        // Without randomness all go to the first one, which works too.
+        let _ = getrandom::fill(&mut random);
+        let first = u64::from_le_bytes(random) % masters.len().max(1) as u64;
+        masters.rotate_left(usize::try_from(first).unwrap_or(0));
+        let mut error = nobody();
+        for master in masters {
+            match wires(site, &master, dial).await {
+                Ok(wires) => return Ok(self.single(wires, site, Health::ClusterNode)),
+                Err(other) => error = other,
+            }
+        }
+        Err(error)
     }
+}
 
-    fn error(&self, error: &Error) -> BusError {
-        describe(error, &self.endpoint, &self.secrets)
+fn nobody() -> BusError {
+    BusError::Unavailable("no server to connect to".into())
+}
+
+/// A publishing and a subscribing connection to one server.
+async fn wires(site: &Site, server: &Endpoint, dial: &Dial) -> Result<(Wire, Wire), BusError> {
+    let writer = Wire::open(&site.writer, server, dial);
+    let reader = Wire::open(&site.reader, server, dial);
+    future::try_join(writer, reader).await
+}
+
+/// The topology as the first of the seeds that answers tells it. All are asked at the same time.
+async fn topology(runtime: &Handle, seeds: &[Endpoint], dial: &Dial) -> Result<Topology, BusError> {
+    let ask = async |seed: &Endpoint| {
+        let mut wire = Wire::open(runtime, seed, dial).await?;
+        if wire.greeting.mode != "cluster" {
+            let text =
+                format!("{seed} is not a node of a Redis Cluster; without one the URL begins with redis://");
+            return Err(BusError::Configuration(text));
+        }
+        let answer = wire.call(&["CLUSTER", "SLOTS"]).await?;
+        Topology::parse(&answer, seed).ok_or_else(|| {
+            BusError::Unavailable(format!("{seed}: CLUSTER SLOTS was not answered with slots"))
+        })
+    };
+    let mut asking: FuturesUnordered<_> = seeds.iter().map(ask).collect();
+    let mut error = nobody();
+    while let Some(answer) = asking.next().await {
+        match answer {
+            Ok(topology) => return Ok(topology),
+            // What is wrong with us says more than who is not there.
+            Err(other @ BusError::Unavailable(_)) => {
+                if matches!(error, BusError::Unavailable(_)) {
+                    error = other;
+                }
+            }
+            Err(other) => error = other,
+        }
     }
+    Err(error)
 }
 
 impl Driver for RedisDriver {
     const NAME: &'static str = "redis";
-    // fred's future of one command is 6.5 KiB.
-    const PUBLICATION_OVERHEAD: usize = 8 * 1024;
+    // A message on its way through a cluster, its place in a batch, and the head of its command.
+    const PUBLICATION_OVERHEAD: usize = 256;
     type Link = RedisLink;
 
     fn endpoint(&self) -> &str {
@@ -121,211 +232,51 @@ impl Driver for RedisDriver {
 
     fn connect(&self, site: Site) -> BoxFuture<'_, Result<RedisLink, BusError>> {
         async move {
-            let (writer, reader) = (self.client(), self.client());
-            let messages = reader.message_rx();
-
-            let writing = connect_on(&site.writer, &writer, &site.fault);
-            let reading = connect_on(&site.reader, &reader, &site.fault);
-            future::try_join(writing, reading).await.map_err(|error| self.error(&error))?;
-            // Nothing is subscribed yet, so nothing has come.
-            Inline::run(deliver(messages, self.channels.clone(), site.inbound, site.fault.clone()));
-            Ok(RedisLink {
-                writer,
-                reader,
-                channels: self.channels.clone(),
-                secrets: Arc::clone(&self.secrets),
-                fault: site.fault,
-                tokens: AtomicU64::new(0),
-            })
+            match &self.target.kind {
+                Kind::Standalone => self.standalone(&site).await,
+                Kind::Sentinel { service, login } => self.by_sentinel(&site, service, login).await,
+                Kind::Cluster => self.by_cluster(site).await,
+            }
         }
         .boxed()
     }
 
     fn publish(link: Arc<RedisLink>, batch: Vec<Publication>) -> BoxFuture<'static, Result<(), BusError>> {
-        async move {
-            let mut waiting: Vec<Pin<Box<_>>> = Vec::with_capacity(batch.len());
-            for Publication { subject, payload } in batch {
-                let channel = link.channels.channel(&subject);
-                let mut publishing = Box::pin(link.writer.publish::<i64, _, _>(channel, payload));
-                // The first poll queues the command; none waits for the one before.
-                match publishing.as_mut().now_or_never() {
-                    Some(result) => drop(result.map_err(|error| link.error(&error))?),
-                    None => waiting.push(publishing),
-                }
-            }
-            for publishing in waiting {
-                publishing.await.map_err(|error| link.error(&error))?;
-            }
-            Ok(())
+        match &*link {
+            RedisLink::Single(link) => link.publish(batch),
+            RedisLink::Sharded(link) => link.publish(batch),
         }
-        .boxed()
     }
 
     fn subscribe(link: Arc<RedisLink>, subjects: Vec<Subject>) -> BoxFuture<'static, Result<(), BusError>> {
-        async move {
-            let pipeline = link.reader.pipeline();
-            for channels in link.channel_chunks(&subjects) {
-                pipeline.subscribe(channels).boxed().await.map_err(|error| link.error(&error))?;
-            }
-            link.fence(pipeline).await
+        match &*link {
+            RedisLink::Single(link) => link.subscribe(&subjects),
+            RedisLink::Sharded(link) => link.subscribe(&subjects),
         }
-        .boxed()
     }
 
     fn unsubscribe(link: Arc<RedisLink>, subjects: Vec<Subject>) -> BoxFuture<'static, Result<(), BusError>> {
-        async move {
-            let pipeline = link.reader.pipeline();
-            // No chunk is empty: UNSUBSCRIBE without a channel lets go of all.
-            for channels in link.channel_chunks(&subjects) {
-                pipeline.unsubscribe(channels).boxed().await.map_err(|error| link.error(&error))?;
-            }
-            link.fence(pipeline).await
+        match &*link {
+            RedisLink::Single(link) => link.unsubscribe(&subjects),
+            RedisLink::Sharded(link) => link.unsubscribe(&subjects),
         }
-        .boxed()
     }
 
     fn ping_writer(link: Arc<RedisLink>) -> BoxFuture<'static, Result<(), BusError>> {
-        async move { link.fence(link.writer.pipeline()).await }.boxed()
+        match &*link {
+            RedisLink::Single(link) => link.ping_writer(),
+            RedisLink::Sharded(link) => link.ping_writer(),
+        }
     }
 
     fn ping_reader(link: Arc<RedisLink>) -> BoxFuture<'static, Result<(), BusError>> {
-        async move { link.fence(link.reader.pipeline()).await }.boxed()
+        match &*link {
+            RedisLink::Single(link) => link.ping_reader(),
+            RedisLink::Sharded(link) => link.ping_reader(),
+        }
     }
 
     fn max_payload(&self) -> usize {
         MAX_PAYLOAD
-    }
-}
-
-impl RedisLink {
-    fn channel_chunks(&self, subjects: &[Subject]) -> Vec<Vec<String>> {
-        let names = |chunk: &[Subject]| chunk.iter().map(|subject| self.channels.channel(subject)).collect();
-        subjects.chunks(SUBSCRIBE_CHUNK).map(names).collect()
-    }
-
-    /// Sends a pipeline with a PING behind it. When that is answered, the pipeline was executed.
-    async fn fence(&self, pipeline: Pipeline<Client>) -> Result<(), BusError> {
-        let token = self.tokens.fetch_add(1, Ordering::Relaxed).to_string();
-        // Queues only; the answer is that it is queued.
-        let queued: Value =
-            pipeline.ping(Some(token.clone())).boxed().await.map_err(|error| self.error(&error))?;
-        drop(queued);
-        match pipeline.last::<String>().boxed().await {
-            Ok(answer) if answer == token => Ok(()),
-            Ok(_) => {
-                // An answer too many, which an earlier error leaves behind: no answer here can be trusted any more.
-                self.fault.raise("answers came out of order");
-                Err(BusError::Unavailable("answers came out of order".into()))
-            }
-            Err(error) => {
-                if *error.kind() != ErrorKind::Canceled {
-                    // The error may have been that of a SUBSCRIBE; then our own answer is still to come, unasked.
-                    self.fault.raise(self.error(&error).to_string());
-                }
-                Err(self.error(&error))
-            }
-        }
-    }
-
-    fn error(&self, error: &Error) -> BusError {
-        describe(error, "", &self.secrets)
-    }
-}
-
-/// Connects a client on the runtime of its thread, where its task stays.
-async fn connect_on(runtime: &tokio::runtime::Handle, client: &Client, fault: &Fault) -> Result<(), Error> {
-    let (client, fault) = (client.clone(), fault.clone());
-    let connecting = runtime.spawn(async move {
-        let task = client.init().await?;
-        tokio::spawn(async move {
-            let reason = match task.await {
-                Ok(Err(error)) => error.to_string(),
-                Ok(Ok(())) | Err(_) => "the connection was closed".to_owned(),
-            };
-            fault.raise(reason);
-        });
-        Ok(())
-    });
-    connecting.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Canceled, "the connection was closed")))
-}
-
-/// Hands the messages over until the link ends.
-async fn deliver(
-    mut messages: broadcast::Receiver<Message>,
-    channels: Channels,
-    inbound: Inbound,
-    fault: Fault,
-) {
-    let _panicked = fault.raised_by_panic();
-    loop {
-        match messages.recv().await {
-            Ok(Message { channel, value, .. }) => {
-                let (Some(subject), Some(payload)) = (channels.subject(&channel), payload(value)) else {
-                    continue;
-                };
-                if !inbound.message(subject, payload) {
-                    return;
-                }
-            }
-            Err(broadcast::error::RecvError::Lagged(messages)) => inbound.lost(messages),
-            Err(broadcast::error::RecvError::Closed) => return,
-        }
-    }
-}
-
-fn payload(value: Value) -> Option<Bytes> {
-    match value {
-        Value::Bytes(bytes) => Some(bytes),
-        Value::String(text) => Some(text.into_inner()),
-        _ => None,
-    }
-}
-
-fn describe(error: &Error, endpoint: &str, secrets: &[String]) -> BusError {
-    let text = match error.kind() {
-        ErrorKind::IO => io_text(error.details()),
-        _ => error.details(),
-    };
-    let text = if endpoint.is_empty() { text.to_owned() } else { format!("{endpoint}: {text}") };
-    let text = redact(text, secrets);
-    match error.kind() {
-        ErrorKind::Config | ErrorKind::Url | ErrorKind::Tls => BusError::Configuration(text),
-        ErrorKind::Auth | ErrorKind::InvalidArgument | ErrorKind::InvalidCommand | ErrorKind::Protocol => {
-            BusError::Refused(text)
-        }
-        // fred knows few of Redis' error codes; the others begin with one in capitals.
-        ErrorKind::Unknown if starts_with_code(error.details()) => BusError::Refused(text),
-        _ => BusError::Unavailable(text),
-    }
-}
-
-fn starts_with_code(text: &str) -> bool {
-    let code = text.split_whitespace().next().unwrap_or("");
-    code.len() > 2 && code.bytes().all(|byte| byte.is_ascii_uppercase())
-}
-
-/// The readable part of the debug text of an I/O error, which is what fred keeps of it.
-fn io_text(details: &str) -> &str {
-    details
-        .split_once("message: \"")
-        .and_then(|(_, rest)| rest.split_once('"'))
-        .map_or(details, |(text, _)| text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_are_sorted() {
-        let sorted = |kind, text: &'static str| describe(&Error::new(kind, text), "h:1", &[]);
-        let refused = sorted(
-            ErrorKind::IO,
-            "Os { code: 111, kind: ConnectionRefused, message: \"Connection refused\" }",
-        );
-        assert_eq!(refused, BusError::Unavailable("h:1: Connection refused".into()));
-        assert!(matches!(sorted(ErrorKind::Auth, "WRONGPASS invalid"), BusError::Refused(_)));
-        assert!(matches!(sorted(ErrorKind::Unknown, "NOPERM no channel"), BusError::Refused(_)));
-        assert!(matches!(sorted(ErrorKind::Canceled, "Canceled."), BusError::Unavailable(_)));
     }
 }

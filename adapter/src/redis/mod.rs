@@ -1,16 +1,26 @@
 //! The [`Bus`](crate::cluster::Bus) over Redis publish/subscribe, and its configuration.
 //!
-//! Owns the mapping of subjects to channels. Must not name the client crate; that is `driver.rs`.
+//! Owns the mapping of subjects to channels. Redis and Valkey from version 6 on, which speak RESP3: one server, the master
+//! that Sentinels know, or a cluster, there by sharded publish/subscribe from version 7 on.
 //!
-//! Redis and Valkey from version 6 on, one server, `redis://` and `rediss://`. Sentinel, Cluster and sharded
-//! publish/subscribe would come in as other schemes of the URL and stay inside `driver.rs`.
+//! The client is our own (`connection.rs`, `resp.rs`), because those that were looked at throw away that a slot was moved
+//! from under a sharded subscription; `docs/decisions/0009-redis-cluster-links.md` tells more.
 //!
 //! # Channels
 //!
 //! A subject `s` travels on the channel `<prefix>:<s>`, the subject's bytes as they are. A prefix contains no colon, so
 //! two deployments with different prefixes never meet on a channel.
 
+mod connection;
 mod driver;
+mod health;
+mod mend;
+mod resp;
+mod sentinel;
+mod sharded;
+mod single;
+mod topology;
+mod url;
 
 use std::{fmt, sync::Arc};
 
@@ -28,15 +38,38 @@ const MAX_PAYLOAD: usize = 16 * 1024 * 1024;
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisConfig {
-    /// `redis://[user[:password]@]host[:port][/database]`, or `rediss://` for TLS with the system's certificates. The
-    /// database has no meaning for publish/subscribe beyond the permission to select it.
+    /// One server: `redis://[user[:password]@]host[:port][/database]`. The database has no meaning for publish/subscribe
+    /// beyond the permission to select it.
+    ///
+    /// The master that Sentinels know by a name:
+    /// `redis-sentinel://[user:password@]host[:port],host[:port][/database]?sentinelServiceName=NAME`, and
+    /// `&sentinelUsername=` and `&sentinelPassword=` where Sentinel itself asks for them.
+    ///
+    /// A cluster, of which some nodes are named: `redis-cluster://[user:password@]host[:port],host[:port]`.
+    ///
+    /// With TLS: `rediss://`, `rediss-sentinel://` and `rediss-cluster://`.
     pub url: String,
     /// What every channel begins with: letters, digits, `.`, `_` and `-`, at most 100. Default `roomcast`.
     pub prefix: String,
     /// The certificates of TLS connections.
     pub tls: TlsFiles,
+    /// By which commands of a Redis Cluster. Default [`PubSub::Auto`].
+    pub pubsub: PubSub,
     /// Times and bounds.
     pub link: LinkConfig,
+}
+
+/// Which publish/subscribe a Redis Cluster is used by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PubSub {
+    /// Sharded where every master is of version 7 or later, otherwise classic.
+    #[default]
+    Auto,
+    /// SPUBLISH and SSUBSCRIBE: a message goes to the node of its channel, and only there. Order holds for each room.
+    Sharded,
+    /// PUBLISH and SUBSCRIBE: every message goes to every node of the cluster. Order holds across rooms too.
+    Classic,
 }
 
 impl RedisConfig {
@@ -46,6 +79,7 @@ impl RedisConfig {
             url: url.into(),
             prefix: "roomcast".into(),
             tls: TlsFiles::default(),
+            pubsub: PubSub::Auto,
             link: LinkConfig::default(),
         }
     }
@@ -57,6 +91,7 @@ impl fmt::Debug for RedisConfig {
             .field("url", &hide_credentials(&self.url))
             .field("prefix", &self.prefix)
             .field("tls", &self.tls)
+            .field("pubsub", &self.pubsub)
             .field("link", &self.link)
             .finish()
     }
@@ -128,9 +163,13 @@ mod tests {
 
     #[test]
     fn configuration_errors_are_found_before_connecting() {
-        for url in
-            ["", "nats://localhost", "redis-cluster://localhost", "redis://", "redis://:secret@host:notaport"]
-        {
+        for url in [
+            "",
+            "nats://localhost",
+            "redis-sentinel://localhost",
+            "redis://",
+            "redis://:secret@host:notaport",
+        ] {
             let error = RedisBus::new(&RedisConfig::new(url)).expect_err(url);
             assert!(matches!(error, BusError::Configuration(_)), "{url}: {error}");
             assert!(!error.to_string().contains("secret"), "{error}");
