@@ -28,3 +28,5 @@ async fn in_process() -> TestCluster {
 
 conformance_suite!(over_memory, memory);
 conformance_suite!(over_a_cluster_in_process, in_process);
+conformance_of_one_stream!(over_memory_in_one_stream, memory);
+conformance_of_one_stream!(over_a_cluster_in_process_in_one_stream, in_process);

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use roomcast_adapter::cluster::Bus;
 use roomcast_adapter::conformance::{TestCluster, order};
-use roomcast_adapter::conformance_suite;
 use roomcast_adapter::nats::{NatsBus, NatsConfig};
+use roomcast_adapter::{conformance_of_one_stream, conformance_suite};
 use support::{Kind, cluster_at, cluster_over, nats::NatsCluster};
 
 fn bus(url: &str, prefix: &str) -> Arc<dyn Bus> {
@@ -30,6 +30,8 @@ async fn nats_cluster() -> TestCluster {
 }
 
 conformance_suite!(over_nats, nats);
+conformance_of_one_stream!(over_nats_in_one_stream, nats);
+conformance_of_one_stream!(over_a_nats_cluster_in_one_stream, nats_cluster);
 conformance_suite!(over_a_nats_cluster, nats_cluster);
 
 /// Interest spreads between the servers of a cluster after the server of the node has it. A join is confirmed after that.

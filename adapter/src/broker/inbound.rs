@@ -75,6 +75,8 @@ impl Inbound {
     #[cfg(feature = "nats")]
     pub(crate) fn uncovered(&self, servers: u64) {
         self.inner.counters.uncovered.fetch_add(servers, Ordering::Relaxed);
+    }
+
     /// Reports that subscriptions were interrupted, so that messages may have passed them by. They stand again.
     pub(crate) fn gap(&self) {
         self.inner.counters.gaps.fetch_add(1, Ordering::Relaxed);

@@ -67,9 +67,10 @@ pub trait BusSink: Send + Sync + 'static {
 
 /// A broker's publish and subscribe.
 ///
-/// Order: what one bus publishes, in the order of the calls and within a batch, arrives in that order at each bus that
-/// is subscribed, across all its subjects: of two publications to different subjects the earlier one arrives first.
-/// Nothing is delivered twice.
+/// Order: what one bus publishes to a subject, in the order of the calls and within a batch, arrives in that order at
+/// each bus that is subscribed. A bus that has one stream also keeps the order across subjects: of two publications to
+/// different subjects the earlier one arrives first. One that spreads subjects over several servers does not, such as
+/// Redis Cluster by sharded publish/subscribe. Nothing is delivered twice.
 pub trait Bus: Send + Sync + 'static {
     /// Connects and begins to deliver to `sink`. A broker that cannot be reached at start-up is an error, within a
     /// bounded time. Afterwards the driver reconnects by itself, without end.

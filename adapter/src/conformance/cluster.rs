@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use roomcast_protocol::socketio::{Args, EncodedPacket};
 use serde::Serialize;
@@ -55,9 +56,13 @@ impl Events {
 pub struct TestCluster {
     nodes: Vec<Arc<dyn AdapterFactory>>,
     next: AtomicU64,
+    settle: Option<Settle>,
     /// What must live as long, such as a broker.
     _keep: Box<dyn Any + Send + Sync>,
 }
+
+/// Ends when everything that the brokers have taken is delivered.
+type Settle = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// Arguments of a value; a tuple is several.
 pub fn args_of<T: Serialize + ?Sized>(value: &T) -> Args {
@@ -72,12 +77,20 @@ pub fn event(namespace: &str, name: &str, args: &Args) -> Arc<Outgoing> {
 impl TestCluster {
     /// Waits until each of some nodes knows all. `keep` lives as long as they do.
     pub async fn new(nodes: Vec<Arc<dyn AdapterFactory>>, keep: impl Any + Send + Sync) -> Self {
-        let cluster = Self { nodes, next: AtomicU64::new(1), _keep: Box::new(keep) };
+        let cluster = Self { nodes, next: AtomicU64::new(1), settle: None, _keep: Box::new(keep) };
         let all = cluster.len();
         for node in 0..all {
             cluster.wait_for_nodes(node, all).await;
         }
         cluster
+    }
+
+    /// For buses that keep no order across subjects, where a fence says nothing about other rooms: a future that ends when
+    /// everything that was confirmed before is delivered.
+    #[must_use]
+    pub fn settled_by(mut self, settle: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
+        self.settle = Some(Box::new(settle));
+        self
     }
 
     /// The number of nodes.
@@ -136,19 +149,34 @@ impl TestCluster {
         for factory in &self.nodes {
             let adapter = factory.namespace(namespace, Arc::new(Events::default()));
             let fence = event(namespace, "fence", &args_of(&(number, factory.node())));
-            assert_eq!(adapter.broadcast(&Selector::all(), &fence), Ok(()));
+            match self.settle {
+                None => assert_eq!(adapter.broadcast(&Selector::all(), &fence), Ok(())),
+                // Confirmed in the order of the emits, so those before are with the broker too.
+                Some(_) => assert_eq!(adapter.broadcast_confirmed(&Selector::all(), &fence).await, Ok(())),
+            }
+        }
+        if let Some(settle) = &self.settle {
+            settle().await;
         }
         let mut all = Vec::new();
         for socket in sockets {
             let (mut received, mut fences) = (Vec::new(), 0);
-            while fences < self.nodes.len() {
-                let next = socket.next().await;
+            loop {
+                let next = match self.settle {
+                    None if fences == self.nodes.len() => break,
+                    None => socket.next().await,
+                    Some(_) => match socket.try_next() {
+                        Some(next) => next,
+                        None => break,
+                    },
+                };
                 match next.name().as_str() {
                     "fence" if next.args()[0] == number => fences += 1,
                     "fence" => {}
                     _ => received.push(next),
                 }
             }
+            assert_eq!(fences, self.nodes.len(), "an emit to all is missing");
             all.push(received);
         }
         all

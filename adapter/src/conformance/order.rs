@@ -50,6 +50,39 @@ pub async fn emits_of_a_node_to_a_room_arrive_in_order(cluster: &TestCluster) {
     arrive_in_order(cluster, |_| Selector::rooms(["a"])).await;
 }
 
+/// Emits to several rooms, one each in turn, arrive in the order of each room, also for those who are in all of them.
+pub async fn emits_of_a_node_to_rooms_in_turn_arrive_in_the_order_of_each(cluster: &TestCluster) {
+    const ROOMS: u64 = 7;
+    const EMITS: u64 = 2_100;
+    let names: Vec<String> = (0..ROOMS).map(|room| format!("turn {room}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut sockets = vec![
+        cluster.socket(1, &names).await,
+        cluster.socket(2, &names).await,
+        cluster.socket(2, &names[..1]).await,
+    ];
+    for number in 0..EMITS {
+        let room = names[usize::try_from(number % ROOMS).expect("small")];
+        let packet = event("/", room, &args_of(&(number,)));
+        assert_eq!(cluster.adapter(0, "/").broadcast(&Selector::rooms([room]), &packet), Ok(()));
+        if number % 64 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let mut sockets: Vec<&mut TestSocket> = sockets.iter_mut().collect();
+    let all = cluster.received_in("/", &mut sockets).await;
+    for (received, rooms) in all.into_iter().zip([&names[..], &names[..], &names[..1]]) {
+        let mut numbers: HashMap<String, Vec<u64>> = HashMap::new();
+        for one in received {
+            numbers.entry(one.name()).or_default().push(one.args()[0].as_u64().expect("a number"));
+        }
+        let expected = (0_u64..).zip(rooms).map(|(first, room)| {
+            (room.to_string(), (first..EMITS).step_by(usize::try_from(ROOMS).expect("small")).collect())
+        });
+        assert_eq!(numbers, expected.collect::<HashMap<_, Vec<_>>>());
+    }
+}
+
 /// The order holds for a room too when some of the emits go to other rooms with it, or to all.
 pub async fn emits_of_a_node_to_several_rooms_and_all_arrive_in_order(cluster: &TestCluster) {
     arrive_in_order(cluster, |number| match number % 3 {

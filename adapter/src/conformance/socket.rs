@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use roomcast_protocol::socketio::{AckId, Args, EncodedPacket};
 use serde_json::Value;
 
@@ -93,14 +94,24 @@ impl TestSocket {
             let taken = std::future::poll_fn(|cx| mailbox.poll_take(cx, batch));
             tokio::time::timeout(PATIENCE, taken).await.expect("nothing came");
         }
-        match self.batch.pop_front().expect("a batch is not empty") {
+        self.try_next().expect("a batch is not empty")
+    }
+
+    /// What has come already.
+    pub fn try_next(&mut self) -> Option<Received> {
+        if self.batch.is_empty() {
+            let (mailbox, batch) = (&self.mailbox, &mut self.batch);
+            // What is not there yet is seen by the next look: nobody is woken.
+            let _ = std::future::poll_fn(|cx| mailbox.poll_take(cx, batch)).now_or_never();
+        }
+        Some(match self.batch.pop_front()? {
             Item::Packet(outgoing) => Received::of_packet(&outgoing.packet),
             Item::Disconnect { socket, close } => {
                 assert_eq!(socket, self.id);
                 Received::Disconnect(close)
             }
             Item::Close(cause) => Received::Close(cause),
-        }
+        })
     }
 
     /// Waits for an event that asks for an ack, and gives its id.

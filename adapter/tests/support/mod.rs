@@ -9,6 +9,8 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub mod nats;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod suite;
 
 use std::{
@@ -34,6 +36,12 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Redis,
+    /// Its arguments are lines of its configuration.
+    Sentinel,
+    /// By a set that the test binary shares: a master that Sentinels watch.
+    RedisBySentinel,
+    /// By a set that the test binary shares: a cluster with three masters.
+    RedisCluster,
     Nats,
 }
 
@@ -50,9 +58,13 @@ pub struct Server {
 impl Server {
     /// A server that the test shares with others.
     pub fn shared(kind: Kind) -> Self {
+        #[cfg(feature = "redis")]
+        if let Some(url) = redis::shared(kind) {
+            return Self { kind, url, port: 0, arguments: Vec::new(), process: None, directory: None };
+        }
         let variable = match kind {
-            Kind::Redis => "ROOMCAST_TEST_REDIS_URL",
             Kind::Nats => "ROOMCAST_TEST_NATS_URL",
+            _ => "ROOMCAST_TEST_REDIS_URL",
         };
         match std::env::var(variable) {
             Ok(url) => Self { kind, url, port: 0, arguments: Vec::new(), process: None, directory: None },
@@ -69,8 +81,8 @@ impl Server {
             let port = listener.local_addr().expect("bound").port();
             drop(listener);
             let scheme = match kind {
-                Kind::Redis => "redis",
                 Kind::Nats => "nats",
+                _ => "redis",
             };
             let mut server = Self {
                 kind,
@@ -91,8 +103,8 @@ impl Server {
         let directory = self.directory.clone().expect("an own server");
         let port = self.port.to_string();
         let (program, package) = match self.kind {
-            Kind::Redis => ("redis-server", "redis-server"),
             Kind::Nats => ("nats-server", "nats-server"),
+            _ => ("redis-server", "redis-server"),
         };
         let sbin = PathBuf::from("/usr/sbin").join(program);
         let binary = if sbin.exists() { sbin } else { program.into() };
@@ -106,12 +118,21 @@ impl Server {
             _ => Command::new(binary),
         };
         match self.kind {
-            Kind::Redis => {
-                command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            Kind::Nats => command.args(["--addr", "127.0.0.1", "--port", &port]).args(&self.arguments),
+            Kind::Sentinel => {
+                let file = directory.join("sentinel.conf");
+                if !file.exists() {
+                    let lines =
+                        [&[format!("port {port}"), "bind 127.0.0.1".into()], &self.arguments[..]].concat();
+                    std::fs::write(&file, lines.join("\n")).expect("a directory of ours");
+                }
+                command.arg(file).arg("--sentinel")
             }
-            Kind::Nats => command.args(["--addr", "127.0.0.1", "--port", &port]),
+            _ => command
+                .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+                .args(&self.arguments),
         };
-        command.args(&self.arguments).current_dir(&directory);
+        command.current_dir(&directory);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut process = match command.spawn() {
             Ok(process) => process,
@@ -139,7 +160,7 @@ impl Server {
             return false;
         };
         let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
-        if self.kind == Kind::Redis && stream.write_all(b"PING\r\n").is_err() {
+        if self.kind != Kind::Nats && stream.write_all(b"PING\r\n").is_err() {
             return false;
         }
         // Redis answers with a line, perhaps about a missing password; NATS begins with its INFO.
@@ -148,6 +169,12 @@ impl Server {
 
     pub fn url(&self) -> String {
         self.url.clone()
+    }
+
+    /// Where it keeps its files, and its process.
+    pub fn directory_and_pid(&self) -> (PathBuf, u32) {
+        let pid = self.process.as_ref().expect("a running server of our own").id();
+        (self.directory.clone().expect("an own server"), pid)
     }
 
     pub fn url_with(&self, credentials: &str) -> String {
