@@ -1,8 +1,14 @@
-//! The bus over Redis against a real Redis.
+//! The bus over Redis against real servers: one, a master behind Sentinels, a cluster.
 #![cfg(feature = "redis")]
 #![allow(unreachable_pub, reason = "the support module is shared")]
 
+#[path = "redis/cluster.rs"]
+mod cluster;
+#[path = "redis/sentinel.rs"]
+mod sentinel;
 mod support;
+#[path = "redis/tls.rs"]
+mod tls;
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,10 +28,14 @@ fn config(url: &str, prefix: &str, timeout: Duration) -> RedisConfig {
 }
 
 fn maker() -> Maker {
+    maker_of(Kind::Redis)
+}
+
+fn maker_of(kind: Kind) -> Maker {
     let bus = |url: &str, prefix: &str, timeout| -> Result<Arc<dyn Bus>, BusError> {
         Ok(Arc::new(RedisBus::new(&config(url, prefix, timeout))?))
     };
-    Maker { kind: Kind::Redis, bus }
+    Maker { kind, bus }
 }
 
 bus_suite!(maker());

@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     Channels, MAX_PAYLOAD, PubSub, RedisConfig,
     connection::{Dial, Wire},
-    health::Health,
+    health::{self, Health},
     sentinel,
     sharded::Sharded,
     single::Single,
@@ -138,7 +138,7 @@ impl RedisDriver {
         if self.pubsub == PubSub::Classic {
             return self.by_any_node(&site, topology.masters, &dial).await;
         }
-        let all = topology.masters.iter().map(|master| wires(&site, master, &dial));
+        let all = topology.masters.iter().map(|master| node_wires(&site, master, &dial));
         let all = future::try_join_all(all).await?;
         if let Some((demoted, _)) = all.iter().find(|(writer, _)| !writer.greeting.is_master) {
             return Err(BusError::Unavailable(format!("{} is not a master any more", demoted.endpoint())));
@@ -169,7 +169,7 @@ impl RedisDriver {
         masters.rotate_left(usize::try_from(first).unwrap_or(0));
         let mut error = nobody();
         for master in masters {
-            match wires(site, &master, dial).await {
+            match node_wires(site, &master, dial).await {
                 Ok(wires) => return Ok(self.single(wires, site, Health::ClusterNode)),
                 Err(other) => error = other,
             }
@@ -187,6 +187,15 @@ async fn wires(site: &Site, server: &Endpoint, dial: &Dial) -> Result<(Wire, Wir
     let writer = Wire::open(&site.writer, server, dial);
     let reader = Wire::open(&site.reader, server, dial);
     future::try_join(writer, reader).await
+}
+
+/// The same to a node of a cluster, if the cluster works by its eyes: one that has just come back may not know yet.
+async fn node_wires(site: &Site, server: &Endpoint, dial: &Dial) -> Result<(Wire, Wire), BusError> {
+    let (mut writer, reader) = wires(site, server, dial).await?;
+    match health::is_working(&writer.call(&["CLUSTER", "INFO"]).await?) {
+        true => Ok((writer, reader)),
+        false => Err(BusError::Unavailable(format!("{server} is not part of a working cluster"))),
+    }
 }
 
 /// The topology as the first of the seeds that answers tells it. All are asked at the same time.

@@ -58,7 +58,7 @@ fn is_master(role: &Frame) -> bool {
 }
 
 /// From the answer to CLUSTER INFO.
-fn is_working(info: &Frame) -> bool {
+pub(super) fn is_working(info: &Frame) -> bool {
     info.text().is_some_and(|text| text.lines().any(|line| line.trim_end() == "cluster_state:ok"))
 }
 

@@ -12,6 +12,7 @@ pub mod nats;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod suite;
+pub mod traffic;
 
 use std::{
     io::{Read, Write},

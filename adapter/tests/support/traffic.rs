@@ -1,0 +1,163 @@
+//! A publisher and a subscriber through a fault, and what became of every message.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use roomcast_adapter::cluster::{Bus, BusSink, BusState, Subject};
+use tokio::{sync::Notify, task::JoinHandle};
+
+use super::{DEADLINE, Recorder, eventually, publication, subject};
+
+/// A subscriber that does as the cluster does: whenever the bus is up, it subscribes to everything again.
+pub struct Follower {
+    pub sink: Arc<Recorder>,
+    stands: Mutex<Vec<Instant>>,
+    up: Notify,
+}
+
+impl BusSink for Follower {
+    fn message(&self, subject: &str, payload: Bytes) {
+        BusSink::message(&*self.sink, subject, payload);
+    }
+
+    fn state(&self, state: BusState) {
+        BusSink::state(&*self.sink, state);
+        if state == BusState::Up {
+            self.up.notify_one();
+        }
+    }
+}
+
+/// One message.
+struct Sent {
+    began: Instant,
+    ended: Instant,
+    accepted: bool,
+}
+
+/// Messages that are published one after the other, each to the next of some rooms.
+pub struct Traffic {
+    rooms: Vec<Subject>,
+    pub follower: Arc<Follower>,
+    sent: Arc<Mutex<Vec<Sent>>>,
+    stop: Arc<AtomicBool>,
+    publishing: JoinHandle<()>,
+    pub publisher: Arc<dyn Bus>,
+    following: JoinHandle<()>,
+}
+
+impl Traffic {
+    /// Starts both buses and waits until the first messages have come.
+    pub async fn start(rooms: usize, publisher: Arc<dyn Bus>, subscriber: Arc<dyn Bus>) -> Self {
+        let rooms: Vec<Subject> = (0..rooms).map(|room| subject(format!("room/{room}"))).collect();
+        let follower =
+            Arc::new(Follower { sink: Recorder::new(), stands: Mutex::default(), up: Notify::new() });
+        publisher.start(Recorder::new()).await.expect("the servers are there");
+        subscriber.start(Arc::clone(&follower) as Arc<dyn BusSink>).await.expect("the servers are there");
+        let following = {
+            let (follower, rooms) = (Arc::clone(&follower), rooms.clone());
+            tokio::spawn(async move {
+                loop {
+                    follower.up.notified().await;
+                    while subscriber.subscribe(rooms.clone()).await.is_err() {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    follower.stands.lock().push(Instant::now());
+                }
+            })
+        };
+        eventually(DEADLINE, "subscriptions", || !follower.stands.lock().is_empty()).await;
+        let (sent, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let publishing = {
+            let (rooms, sent, stop) = (rooms.clone(), Arc::clone(&sent), Arc::clone(&stop));
+            let publisher = Arc::clone(&publisher);
+            tokio::spawn(async move {
+                for number in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let (began, room) = (Instant::now(), &rooms[number % rooms.len()]);
+                    let result = publisher.publish(vec![publication(room, number.to_string())]).await;
+                    let accepted = result.is_ok();
+                    sent.lock().push(Sent { began, ended: Instant::now(), accepted });
+                    // What is refused at once would otherwise be most of it.
+                    tokio::time::sleep(Duration::from_millis(if accepted { 0 } else { 2 })).await;
+                }
+            })
+        };
+        let traffic = Self { rooms, follower, sent, stop, publishing, publisher, following };
+        traffic.more(100).await;
+        traffic
+    }
+
+    /// Waits until so many more were accepted.
+    pub async fn more(&self, count: usize) {
+        let accepted = || self.sent.lock().iter().filter(|one| one.accepted).count();
+        let enough = accepted() + count;
+        eventually(3 * DEADLINE, "accepted messages", || accepted() >= enough).await;
+    }
+
+    /// How often subscriptions were made to stand.
+    pub fn stood(&self) -> usize {
+        self.follower.stands.lock().len()
+    }
+
+    /// Waits until the subscriptions stand again that stood `before` times when the fault came. Gaps are told at most once
+    /// a second, so they do when none was told for longer.
+    pub async fn recovered(&self, before: usize) {
+        let last = || self.follower.stands.lock().last().map(Instant::elapsed);
+        eventually(3 * DEADLINE, "subscriptions after the fault", || {
+            self.stood() > before && last() > Some(Duration::from_millis(1_200))
+        })
+        .await;
+        self.more(200).await;
+    }
+
+    /// Ends the traffic and judges: what was accepted after the last recovery arrived, nothing came twice, and each room
+    /// is in order. Prints what the fault cost.
+    pub async fn end(self, fault: &str, at: Instant) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.publishing.await.expect("publishing does not panic");
+        let sent = std::mem::take(&mut *self.sent.lock());
+        let stands = *self.follower.stands.lock().last().expect("they stood");
+        let due: Vec<usize> =
+            (0..sent.len()).filter(|n| sent[*n].accepted && sent[*n].began > stands).collect();
+        assert!(due.len() >= 100, "only {} messages after the recovery", due.len());
+        let number = |payload: &Bytes| -> usize {
+            std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok()).expect("a number")
+        };
+        let last = *due.last().expect("there are some");
+        let sink = &self.follower.sink;
+        eventually(DEADLINE, "last message", || {
+            sink.on(&self.rooms[last % self.rooms.len()]).iter().any(|payload| number(payload) == last)
+        })
+        .await;
+        let came: Vec<usize> = sink.messages().iter().map(|(_, payload)| number(payload)).collect();
+        let distinct: HashSet<usize> = came.iter().copied().collect();
+        assert_eq!(came.len(), distinct.len(), "something came twice");
+        let missing: Vec<&usize> = due.iter().filter(|number| !distinct.contains(number)).collect();
+        assert!(missing.is_empty(), "accepted after the recovery and lost: {missing:?}");
+        for room in &self.rooms {
+            assert!(sink.on(room).iter().map(number).is_sorted(), "{room} is out of order");
+        }
+        self.following.abort();
+
+        let since = |then: Instant| then.saturating_duration_since(at).as_millis();
+        let refused: Vec<&Sent> = sent.iter().filter(|one| !one.accepted).collect();
+        let down = refused.first().map(|one| since(one.ended));
+        let up =
+            refused.last().and_then(|last| sent.iter().find(|one| one.accepted && one.began > last.began));
+        let up = up.map_or(since(stands), |one| since(one.ended).max(since(stands)));
+        let lost = (0..sent.len()).filter(|n| sent[*n].accepted && !distinct.contains(n)).count();
+        let down = down.map_or_else(|| "-".to_owned(), |down| down.to_string());
+        eprintln!("recovery: {fault} down_ms={down} up_ms={up} refused={} lost={lost}", refused.len());
+    }
+}
