@@ -116,7 +116,9 @@ impl RedisDriver {
         // One after the other: of two that believe to be the master, that of most Sentinels is.
         for server in named {
             match wires(site, &server, &dial).await {
-                Ok(wires) if wires.0.greeting.is_master && wires.1.greeting.is_master => {
+                Ok(mut wires) if wires.0.greeting.is_master && wires.1.greeting.is_master => {
+                    // It is asked for with every ping; a user that may not ask is told so now.
+                    wires.0.call(&["ROLE"]).await?;
                     return Ok(self.single(wires, site, Health::Master));
                 }
                 Ok(_) => error = BusError::Unavailable(format!("{server} is not a master yet")),
@@ -189,9 +191,12 @@ async fn wires(site: &Site, server: &Endpoint, dial: &Dial) -> Result<(Wire, Wir
     future::try_join(writer, reader).await
 }
 
-/// The same to a node of a cluster, if the cluster works by its eyes: one that has just come back may not know yet.
+/// The same to a node of a cluster, if the cluster works by its eyes: one that has just come back may not know yet. What
+/// is asked later is asked here too, so that a user that may not ask is told so.
 async fn node_wires(site: &Site, server: &Endpoint, dial: &Dial) -> Result<(Wire, Wire), BusError> {
-    let (mut writer, reader) = wires(site, server, dial).await?;
+    let (mut writer, mut reader) = wires(site, server, dial).await?;
+    writer.call(&["ROLE"]).await?;
+    reader.call(&["ECHO", "roomcast"]).await?;
     match health::is_working(&writer.call(&["CLUSTER", "INFO"]).await?) {
         true => Ok((writer, reader)),
         false => Err(BusError::Unavailable(format!("{server} is not part of a working cluster"))),

@@ -128,22 +128,44 @@ impl Inner {
         Ok(owners)
     }
 
-    /// Takes new owners of slots into the table, after connecting to those that are new.
+    /// Takes new owners of slots into the table, and with them the view of one of them: where one slot has gone, others
+    /// often have too.
     async fn learn(self: &Arc<Self>, owners: HashMap<u16, Endpoint>) -> Result<(), BusError> {
-        for (slot, owner) in owners {
-            let known = self.state.lock().index_of(&owner);
-            let index = match known {
-                Some(index) => index,
-                None => {
-                    let wires = self.wires(&owner).await?;
-                    self.add(&mut self.state.lock(), wires)
-                }
-            };
-            if let Some(entry) = self.state.lock().slots.get_mut(usize::from(slot)) {
-                *entry = index;
+        let Some(owner) = owners.values().next() else { return Ok(()) };
+        let index = self.index(owner).await?;
+        let Some(node) = self.state.lock().nodes.get(usize::from(index)).map(Arc::clone) else {
+            return Ok(());
+        };
+        let answer = node.writer.call(&["CLUSTER", "SLOTS"]).await?;
+        let view = Topology::parse(&answer, owner).unwrap_or_default();
+        let mut changes = Vec::new();
+        for (slots, master) in view.ranges {
+            if let Some(master) = view.masters.get(master) {
+                changes.push((slots, self.index(master).await?));
+            }
+        }
+        // What was told about a slot is newer than what somebody else believes.
+        for (slot, owner) in &owners {
+            changes.push((*slot..=*slot, self.index(owner).await?));
+        }
+        let mut state = self.state.lock();
+        for (slots, index) in changes {
+            let (first, last) = (usize::from(*slots.start()), usize::from(*slots.end()));
+            if let Some(entries) = state.slots.get_mut(first..=last) {
+                entries.fill(index);
             }
         }
         Ok(())
+    }
+
+    /// The index of a node, which is connected to if it is new.
+    async fn index(self: &Arc<Self>, endpoint: &Endpoint) -> Result<u16, BusError> {
+        let known = self.state.lock().index_of(endpoint);
+        if let Some(index) = known {
+            return Ok(index);
+        }
+        let wires = self.wires(endpoint).await?;
+        Ok(self.add(&mut self.state.lock(), wires))
     }
 
     /// Both connections to a node.

@@ -30,7 +30,11 @@ pub(super) async fn masters(
     while let Ok(Some(answer)) = tokio::time::timeout_at(until, asking.next()).await {
         match answer {
             Ok(master) => {
-                *votes.entry(master).or_default() += 1;
+                let votes = votes.entry(master).or_default();
+                *votes += 1;
+                if *votes > sentinels.len() / 2 {
+                    break;
+                }
                 until = until.min(Instant::now() + VOTES);
             }
             // Who refuses us says more than who is not there.

@@ -38,7 +38,7 @@ fn crc16(bytes: &[u8]) -> u16 {
 }
 
 /// The masters and what they serve.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Topology {
     pub(super) masters: Vec<Endpoint>,
     /// Slots, and the index of their master.
@@ -70,8 +70,9 @@ impl Topology {
         let mut table = vec![u16::MAX; usize::from(SLOTS)].into_boxed_slice();
         for (slots, master) in &self.ranges {
             let master = u16::try_from(*master).unwrap_or(u16::MAX);
-            table[usize::from(*slots.start())..=usize::from(*slots.end()).max(usize::from(*slots.start()))]
-                .fill(master);
+            if let Some(slots) = table.get_mut(usize::from(*slots.start())..=usize::from(*slots.end())) {
+                slots.fill(master);
+            }
         }
         match table.iter().position(|master| *master == u16::MAX) {
             Some(slot) => Err(u16::try_from(slot).unwrap_or(u16::MAX)),

@@ -112,6 +112,45 @@ async fn slots_that_nobody_serves() {
     support::eventually(DEADLINE, "message", || sink.count() == 1).await;
 }
 
+/// A user with the rights that the manual names can do everything; one that lacks any is told which.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_with_few_rights() {
+    let cluster = RedisCluster::own(0);
+    let rights = "resetchannels &p:* -@all +hello +ping +role +echo +cluster|slots +cluster|info +publish +subscribe \
+                  +unsubscribe +spublish +ssubscribe +sunsubscribe";
+    let everywhere = |rules: &str| {
+        cluster
+            .nodes
+            .iter()
+            .for_each(|node| node.redis_command(&format!("ACL SETUSER node on >s3cret {rules}")));
+    };
+    everywhere(rights);
+    let url = cluster.url().replace("://", "://node:s3cret@");
+    let bus = || RedisBus::new(&config(&url, "p", TIMEOUT)).expect("a good configuration");
+    let (good, sink) = (bus(), Recorder::new());
+    good.start(sink.clone()).await.expect("all rights");
+    let rooms: Vec<_> = (0..10).map(|room| subject(format!("room/{room}"))).collect();
+    good.subscribe(rooms.clone()).await.expect("subscribed");
+    good.publish(rooms.iter().map(|room| publication(room, "x")).collect()).await.expect("sent");
+    support::eventually(DEADLINE, "messages", || sink.count() == 10).await;
+    good.unsubscribe(rooms.clone()).await.expect("unsubscribed");
+    good.ping().await.expect("a round trip");
+    assert_eq!(sink.states(), [BusState::Up]);
+    good.close().await;
+    for missing in ["role", "echo", "cluster|slots", "cluster|info"] {
+        everywhere(&format!("-{missing}"));
+        let error = bus().start(Recorder::new()).await.expect_err("a right is missing");
+        assert!(matches!(&error, BusError::Refused(text) if text.contains(missing)), "{missing}: {error}");
+        everywhere(&format!("+{missing}"));
+    }
+    everywhere("-spublish -ssubscribe");
+    let bus = bus();
+    bus.start(Recorder::new()).await.expect("only publishing is refused");
+    for result in [bus.publish(vec![publication("room/a", "x")]).await, bus.subscribe(rooms).await] {
+        assert!(matches!(&result, Err(BusError::Refused(text)) if text.contains("NOPERM")), "{result:?}");
+    }
+}
+
 /// Seeds that are dead or hang hold up nobody, and a server that is no cluster is named.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn seeds() {

@@ -102,7 +102,13 @@ async fn a_replica_is_not_taken() {
     let master = Server::own(Kind::Redis, &[]);
     let replica = Server::own(Kind::Redis, &["--replicaof", "127.0.0.1", &master.port.to_string()]);
     let named = Arc::new(AtomicU16::new(replica.port));
-    let url = format!("redis-sentinel://{}/?sentinelServiceName={SERVICE}", sentinel(named.clone()));
+    for server in [&master, &replica] {
+        // The rights that the manual names.
+        let rights = "ACL SETUSER node on >s3cret resetchannels &p:* -@all +hello +ping +role +publish +subscribe +unsubscribe";
+        server.redis_command(rights);
+    }
+    let url =
+        format!("redis-sentinel://node:s3cret@{}/?sentinelServiceName={SERVICE}", sentinel(named.clone()));
     let error = bus(&url).start(Recorder::new()).await.expect_err("a replica");
     assert!(matches!(&error, BusError::Unavailable(text) if text.contains("not a master")), "{error}");
     named.store(master.port, Ordering::SeqCst);
@@ -112,6 +118,11 @@ async fn a_replica_is_not_taken() {
     bus.publish(vec![publication("room/a", "x")]).await.expect("sent");
     support::eventually(DEADLINE, "message", || sink.count() == 1).await;
     assert_eq!(sink.states(), [BusState::Up]);
+    bus.close().await;
+    master.redis_command("ACL SETUSER node -role");
+    let bus = self::bus(&url);
+    let error = bus.start(Recorder::new()).await.expect_err("a right is missing");
+    assert!(matches!(&error, BusError::Refused(text) if text.contains("role")), "{error}");
 }
 
 /// What is wrong is told: no such service, a password that Sentinel wants, a Sentinel that is taken for a Redis.

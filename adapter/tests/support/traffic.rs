@@ -17,10 +17,35 @@ use tokio::{sync::Notify, task::JoinHandle};
 use super::{DEADLINE, Recorder, eventually, publication, subject};
 
 /// A subscriber that does as the cluster does: whenever the bus is up, it subscribes to everything again.
-pub struct Follower {
-    pub sink: Arc<Recorder>,
+struct Follower {
+    sink: Arc<Recorder>,
     stands: Mutex<Vec<Instant>>,
     up: Notify,
+}
+
+impl Follower {
+    /// Starts a bus, and follows it without end.
+    async fn start(bus: Arc<dyn Bus>, rooms: Vec<Subject>) -> (Arc<Self>, JoinHandle<()>) {
+        let follower = Arc::new(Self { sink: Recorder::new(), stands: Mutex::default(), up: Notify::new() });
+        bus.start(Arc::clone(&follower) as Arc<dyn BusSink>).await.expect("the servers are there");
+        let following = Arc::clone(&follower);
+        let task = tokio::spawn(async move {
+            loop {
+                following.up.notified().await;
+                while bus.subscribe(rooms.clone()).await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                following.stands.lock().push(Instant::now());
+            }
+        });
+        eventually(DEADLINE, "subscriptions", || follower.last().is_some()).await;
+        (follower, task)
+    }
+
+    /// When it stood last.
+    fn last(&self) -> Option<Instant> {
+        self.stands.lock().last().copied()
+    }
 }
 
 impl BusSink for Follower {
@@ -43,42 +68,27 @@ struct Sent {
     accepted: bool,
 }
 
-/// Messages that are published one after the other, each to the next of some rooms.
+/// Messages that are published one after the other, each to the next of some rooms. Both buses subscribe to all of them,
+/// as nodes of a cluster would.
 pub struct Traffic {
     rooms: Vec<Subject>,
-    pub follower: Arc<Follower>,
+    followers: [Arc<Follower>; 2],
     sent: Arc<Mutex<Vec<Sent>>>,
     stop: Arc<AtomicBool>,
     publishing: JoinHandle<()>,
-    pub publisher: Arc<dyn Bus>,
-    following: JoinHandle<()>,
+    following: [JoinHandle<()>; 2],
 }
 
 impl Traffic {
     /// Starts both buses and waits until the first messages have come.
     pub async fn start(rooms: usize, publisher: Arc<dyn Bus>, subscriber: Arc<dyn Bus>) -> Self {
         let rooms: Vec<Subject> = (0..rooms).map(|room| subject(format!("room/{room}"))).collect();
-        let follower =
-            Arc::new(Follower { sink: Recorder::new(), stands: Mutex::default(), up: Notify::new() });
-        publisher.start(Recorder::new()).await.expect("the servers are there");
-        subscriber.start(Arc::clone(&follower) as Arc<dyn BusSink>).await.expect("the servers are there");
-        let following = {
-            let (follower, rooms) = (Arc::clone(&follower), rooms.clone());
-            tokio::spawn(async move {
-                loop {
-                    follower.up.notified().await;
-                    while subscriber.subscribe(rooms.clone()).await.is_err() {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
-                    follower.stands.lock().push(Instant::now());
-                }
-            })
-        };
-        eventually(DEADLINE, "subscriptions", || !follower.stands.lock().is_empty()).await;
+        let (publishers, first) = Follower::start(Arc::clone(&publisher), rooms.clone()).await;
+        let (subscribers, second) = Follower::start(subscriber, rooms.clone()).await;
+        let (followers, following) = ([subscribers, publishers], [first, second]);
         let (sent, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let publishing = {
             let (rooms, sent, stop) = (rooms.clone(), Arc::clone(&sent), Arc::clone(&stop));
-            let publisher = Arc::clone(&publisher);
             tokio::spawn(async move {
                 for number in 0.. {
                     if stop.load(Ordering::Relaxed) {
@@ -93,7 +103,7 @@ impl Traffic {
                 }
             })
         };
-        let traffic = Self { rooms, follower, sent, stop, publishing, publisher, following };
+        let traffic = Self { rooms, followers, sent, stop, publishing, following };
         traffic.more(100).await;
         traffic
     }
@@ -105,17 +115,21 @@ impl Traffic {
         eventually(3 * DEADLINE, "accepted messages", || accepted() >= enough).await;
     }
 
-    /// How often subscriptions were made to stand.
+    /// How often the subscriptions of both were made to stand.
     pub fn stood(&self) -> usize {
-        self.follower.stands.lock().len()
+        self.followers.iter().map(|follower| follower.stands.lock().len()).min().unwrap_or(0)
+    }
+
+    /// When those of both stood.
+    fn stands(&self) -> Instant {
+        self.followers.iter().filter_map(|follower| follower.last()).max().expect("they stood")
     }
 
     /// Waits until the subscriptions stand again that stood `before` times when the fault came. Gaps are told at most once
     /// a second, so they do when none was told for longer.
     pub async fn recovered(&self, before: usize) {
-        let last = || self.follower.stands.lock().last().map(Instant::elapsed);
         eventually(3 * DEADLINE, "subscriptions after the fault", || {
-            self.stood() > before && last() > Some(Duration::from_millis(1_200))
+            self.stood() > before && self.stands().elapsed() > Duration::from_millis(1_200)
         })
         .await;
         self.more(200).await;
@@ -125,9 +139,9 @@ impl Traffic {
     /// is in order. Prints what the fault cost.
     pub async fn end(self, fault: &str, at: Instant) {
         self.stop.store(true, Ordering::Relaxed);
+        let stands = self.stands();
         self.publishing.await.expect("publishing does not panic");
         let sent = std::mem::take(&mut *self.sent.lock());
-        let stands = *self.follower.stands.lock().last().expect("they stood");
         let due: Vec<usize> =
             (0..sent.len()).filter(|n| sent[*n].accepted && sent[*n].began > stands).collect();
         assert!(due.len() >= 100, "only {} messages after the recovery", due.len());
@@ -135,7 +149,7 @@ impl Traffic {
             std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok()).expect("a number")
         };
         let last = *due.last().expect("there are some");
-        let sink = &self.follower.sink;
+        let sink = &self.followers[0].sink;
         eventually(DEADLINE, "last message", || {
             sink.on(&self.rooms[last % self.rooms.len()]).iter().any(|payload| number(payload) == last)
         })
@@ -148,7 +162,7 @@ impl Traffic {
         for room in &self.rooms {
             assert!(sink.on(room).iter().map(number).is_sorted(), "{room} is out of order");
         }
-        self.following.abort();
+        self.following.iter().for_each(JoinHandle::abort);
 
         let since = |then: Instant| then.saturating_duration_since(at).as_millis();
         let refused: Vec<&Sent> = sent.iter().filter(|one| !one.accepted).collect();

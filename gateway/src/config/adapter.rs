@@ -12,8 +12,9 @@ section! {
     pub struct Adapter {
         /// "memory" for one node alone, "redis" or "nats" for a cluster.
         kind: AdapterKind = AdapterKind::Memory,
-        /// The broker, such as "redis://user:password@host:6379" or "nats://host:4222"; several servers of one NATS cluster
-        /// with commas between them; "env:NAME" and "file:PATH" work too. A broker that cannot be reached at start-up is an error.
+        /// The broker, such as "redis://user:password@host:6379" or "nats://host:4222"; several servers of one cluster with
+        /// commas between them; "redis-sentinel://host,host/?sentinelServiceName=NAME"; "redis-cluster://host,host"; with TLS
+        /// "rediss...". "env:NAME" and "file:PATH" work too. A broker that cannot be reached at start-up is an error.
         url: Option<SecretUrl> = None; example "\"redis://127.0.0.1:6379\"",
         /// The beginning of every channel or subject. Nodes with different prefixes do not see each other.
         prefix: String = "roomcast".to_owned(),
@@ -47,6 +48,8 @@ section! {
     tables {
         outbox: Outbox,
         nats: Nats,
+        tls: Tls,
+        redis: Redis,
     }
 }
 
@@ -69,6 +72,39 @@ section! {
         /// The seed of a user's nkey; "env:NAME" and "file:PATH" work too.
         nkey_seed: Option<Secret> = None; example "\"env:NATS_NKEY_SEED\"",
     }
+}
+
+section! {
+    /// The certificates of TLS connections to the broker: PEM files, which are read again for each new connection.
+    pub struct Tls {
+        /// Authorities to trust instead of the system's.
+        ca_file: Option<PathBuf> = None; example "\"/etc/roomcast/ca.pem\"",
+        /// This node's certificate, for a broker that asks for one. It needs `key_file`.
+        cert_file: Option<PathBuf> = None; example "\"/etc/roomcast/node.pem\"",
+        /// The key of `cert_file`.
+        key_file: Option<PathBuf> = None; example "\"/etc/roomcast/node.key\"",
+    }
+}
+
+section! {
+    /// What only Redis has.
+    pub struct Redis {
+        /// Publish/subscribe of a Redis Cluster: "sharded" sends a message only to the node of its room, and keeps order for
+        /// each room; "classic" sends it to all nodes; "auto" is sharded where all nodes have Redis 7.
+        pubsub: RedisPubSub = RedisPubSub::Auto,
+    }
+}
+
+/// Which publish/subscribe of a Redis Cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RedisPubSub {
+    /// What the nodes can do.
+    Auto,
+    /// SPUBLISH and SSUBSCRIBE.
+    Sharded,
+    /// PUBLISH and SUBSCRIBE.
+    Classic,
 }
 
 /// Which adapter.

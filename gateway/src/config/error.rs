@@ -183,6 +183,14 @@ pub enum Problem {
         /// What the URL may begin with.
         schemes: &'static [&'static str],
     },
+    /// A certificate without its key, or a key without its certificate.
+    #[error("`adapter.tls.cert_file` and `adapter.tls.key_file` belong together: one of them is missing")]
+    HalfCertificate,
+    /// Only a cluster is sharded.
+    #[error(
+        "`adapter.redis.pubsub` = \"sharded\" needs a Redis Cluster: `adapter.url` has to begin with redis-cluster:// or rediss-cluster://"
+    )]
+    ShardedWithoutCluster,
     /// Comes in a later version. It is refused rather than ignored: an ignored rule is an open door.
     #[error("`{key}` = \"{value}\" is not available in this version")]
     NotAvailable {

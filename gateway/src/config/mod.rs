@@ -24,7 +24,7 @@ mod units;
 mod unknown;
 mod validate;
 
-pub use adapter::{Adapter, AdapterKind, Nats, Outbox};
+pub use adapter::{Adapter, AdapterKind, Nats, Outbox, Redis, RedisPubSub, Tls};
 pub use api::Api;
 pub use cookie::{Cookie, SameSite};
 pub use cors::Cors;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::public::{is_allowed_origin, is_origin};
-use super::{Access, AdapterKind, Config, Namespace, Problem, SameSite, log};
+use super::{Access, AdapterKind, Config, Namespace, Problem, RedisPubSub, SameSite, log};
 
 /// The shortest API key: 16 characters of hex are 64 bits.
 const MIN_KEY_LENGTH: usize = 16;
@@ -178,6 +178,14 @@ fn adapter(config: &Config, problems: &mut Vec<Problem>) {
             }
         }
     }
+    if adapter.tls.cert_file.is_some() != adapter.tls.key_file.is_some() {
+        problems.push(Problem::HalfCertificate);
+    }
+    let scheme = adapter.url.as_ref().and_then(|url| url.scheme());
+    let is_cluster = scheme.is_some_and(|scheme| scheme.ends_with("-cluster"));
+    if kind == AdapterKind::Redis && adapter.redis.pubsub == RedisPubSub::Sharded && !is_cluster {
+        problems.push(Problem::ShardedWithoutCluster);
+    }
 }
 
 fn namespaces(config: &Config, problems: &mut Vec<Problem>) {
@@ -267,6 +275,11 @@ mod tests {
             ("engine.transports = ['polling', 'polling']", "`engine.transports` names \"polling\" twice"),
             ("engine.per_message_deflate.level = 10", "\"10\" is not a level from 1 to 9"),
             ("adapter.heartbeat = '3s'", "`adapter.expiry` must be longer than two"),
+            ("adapter.tls.key_file = 'x'", "belong together"),
+            (
+                "adapter = { kind = 'redis', url = 'redis://h', redis = { pubsub = 'sharded' } }",
+                "needs a Redis Cluster",
+            ),
             ("adapter.prefix = 'a.b'", "`adapter.prefix`: \"a.b\" is not 1 to 64"),
             ("adapter.kind = 'redis'", "`adapter.url` is missing: `adapter.kind` is \"redis\""),
             (

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use roomcast_adapter::cluster::{Bus, ClusterConfig, ClusterFactory};
 use roomcast_adapter::nats::{NatsBus, NatsConfig};
-use roomcast_adapter::redis::{RedisBus, RedisConfig};
-use roomcast_adapter::{AdapterFactory, LinkStats, LocalFactory};
+use roomcast_adapter::redis::{PubSub, RedisBus, RedisConfig};
+use roomcast_adapter::{AdapterFactory, LinkStats, LocalFactory, TlsFiles};
 use tokio::net::TcpListener;
 
 use super::counters::{ReadLink, export_counters, export_link};
@@ -20,7 +20,7 @@ use super::node::GatewayNode;
 use super::{Io, serve};
 use crate::backend::http_api::{self, Settings};
 use crate::backend::rooms::RoomHandler;
-use crate::config::{AdapterKind, Config, Loaded, LogFormat};
+use crate::config::{AdapterKind, Config, Loaded, LogFormat, RedisPubSub};
 use crate::metrics::Metrics;
 
 /// Where the console's own sockets connect, on the api listener.
@@ -131,12 +131,19 @@ async fn start_adapter(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Ada
         AdapterKind::Redis => {
             let mut redis = RedisConfig::new(url);
             redis.prefix = prefix;
+            redis.tls = tls_files(config);
+            redis.pubsub = match config.adapter.redis.pubsub {
+                RedisPubSub::Auto => PubSub::Auto,
+                RedisPubSub::Sharded => PubSub::Sharded,
+                RedisPubSub::Classic => PubSub::Classic,
+            };
             let bus = Arc::new(RedisBus::new(&redis).map_err(|error| failed(error.into()))?);
             (Arc::clone(&bus) as _, Arc::new(move || bus.stats()))
         }
         AdapterKind::Nats => {
             let mut nats = NatsConfig::new(url);
             nats.prefix = prefix;
+            nats.tls = tls_files(config);
             let settings = &config.adapter.nats;
             nats.credentials_file.clone_from(&settings.credentials_file);
             nats.nkey_seed = settings.nkey_seed.as_ref().map(|seed| seed.expose().to_owned());
@@ -149,6 +156,14 @@ async fn start_adapter(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Ada
     export_counters(metrics, factory.counters());
     export_link(metrics, &link);
     Ok(factory)
+}
+
+fn tls_files(config: &Config) -> TlsFiles {
+    let (tls, mut files) = (&config.adapter.tls, TlsFiles::default());
+    files.ca_file.clone_from(&tls.ca_file);
+    files.cert_file.clone_from(&tls.cert_file);
+    files.key_file.clone_from(&tls.key_file);
+    files
 }
 
 fn cluster_config(config: &Config) -> ClusterConfig {
