@@ -9,7 +9,7 @@ use std::time::Duration;
 use roomcast_adapter::cluster::memory_bus::MemoryHub;
 use roomcast_adapter::cluster::{ClusterConfig, ClusterFactory};
 use roomcast_adapter::conformance::TestCluster;
-use roomcast_adapter::{AdapterFactory, LocalFactory, conformance_suite};
+use roomcast_adapter::{AdapterFactory, LocalFactory, conformance_of_one_stream, conformance_suite};
 
 async fn memory() -> TestCluster {
     let node = LocalFactory::with_random_tag().expect("randomness");

@@ -56,7 +56,7 @@ pub async fn emits_of_a_node_to_rooms_in_turn_arrive_in_the_order_of_each(cluste
     const EMITS: u64 = 2_100;
     let names: Vec<String> = (0..ROOMS).map(|room| format!("turn {room}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let mut sockets = vec![
+    let mut sockets = [
         cluster.socket(1, &names).await,
         cluster.socket(2, &names).await,
         cluster.socket(2, &names[..1]).await,

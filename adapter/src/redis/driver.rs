@@ -257,7 +257,7 @@ impl Driver for RedisDriver {
 
     fn publish(link: Arc<RedisLink>, batch: Vec<Publication>) -> BoxFuture<'static, Result<(), BusError>> {
         match &*link {
-            RedisLink::Single(link) => link.publish(batch),
+            RedisLink::Single(link) => link.publish(&batch),
             RedisLink::Sharded(link) => link.publish(batch),
         }
     }

@@ -323,7 +323,9 @@ impl Inner {
             Redirect::parse(text, node.reader.endpoint())
         };
         let Some(redirect) = redirect else {
-            channels.iter().for_each(|channel| drop(state.wanted.remove(channel)));
+            for channel in &channels {
+                state.wanted.remove(channel);
+            }
             return Some(refusal(text, &self.dial.secrets, ""));
         };
         let owner = match redirect {

@@ -44,7 +44,7 @@ impl Single {
         Self { writer, reader, health, fault: site.fault.clone(), channels, secrets }
     }
 
-    pub(super) fn publish(&self, batch: Vec<Publication>) -> Call {
+    pub(super) fn publish(&self, batch: &[Publication]) -> Call {
         let (tally, done) = Tally::new();
         let mut share = tally.share(batch.len());
         let secrets = Arc::clone(&self.secrets);
@@ -55,7 +55,7 @@ impl Single {
             });
         };
         self.writer.send(Pending::Answers { left: batch.len(), take: Box::new(take) }, |out| {
-            for Publication { subject, payload } in &batch {
+            for Publication { subject, payload } in batch {
                 let channel = self.channels.channel(subject);
                 resp::command(out, &[b"PUBLISH", channel.as_bytes(), payload]);
             }

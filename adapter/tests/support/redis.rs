@@ -50,13 +50,12 @@ fn kept(make: fn() -> (String, Vec<Server>)) -> String {
         let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
         let mut shell = Command::new("sh");
         shell.args(["-c", script, "sh"]).args(directories).env("PIDS", pids.join(" "));
-        let cleaner = shell.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("a shell");
+        let mut cleaner = shell.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("a shell");
+        // Held open by us until the end, which `wait` would not do.
+        let _open = cleaner.stdin.take();
         send.send(url).expect("somebody waits");
-        loop {
-            std::thread::park();
-            // Kept by being named here.
-            let _ = (&servers, &cleaner);
-        }
+        let _ = cleaner.wait();
+        drop(servers);
     });
     made.recv().expect("servers that started")
 }
