@@ -1,7 +1,7 @@
 //! A future that runs inside the call that wakes it.
 //!
-//! Both client crates hand messages over through queues: fred through one that forgets the oldest, async-nats through one
-//! queue for each subscription, which loses the order between subjects and drops what does not fit. What is common to all
+//! A client crate hands messages over through queues: async-nats through one for each subscription, which loses the order
+//! between subjects and drops what does not fit; others through one that forgets the oldest. What is common to all
 //! queues of tokio is that sending wakes the receiver's waker before the send returns. So here the waker itself is
 //! the receiver: it polls the future that receives and delivers. Each message is delivered while the client's connection
 //! task still handles it. The queues never hold more than that one, the order is that of the wire, and a node that

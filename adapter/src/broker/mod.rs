@@ -1,16 +1,17 @@
 //! What every broker driver needs and none should write again: connection lifetimes, bounds and counters.
 //!
-//! A driver knows how one [`Link`](Driver::Link), a pair of connections, is made and used. [`Core`] owns when: it
-//! connects, notices that a link died, takes it apart completely, reports, and connects again. Nothing here names a
-//! client crate or knows what subjects mean.
+//! A driver knows how one [`Link`](Driver::Link), connections for publishing and for receiving, is made and used.
+//! [`Core`] owns when: it connects, notices that a link died, takes it apart completely, reports, and connects again.
+//! Nothing here names a client crate or knows what subjects mean.
 //!
-//! A link that died is never repaired. Both client crates have reconnection of their own, and both retry commands or
+//! A link that died is never repaired. Client crates have reconnection of their own, and retry commands or
 //! subscribe again by themselves while doing so, which would deliver late what was already reported as refused. So a
 //! link lives on two threads of its own ([`DriverRuntime`]), and its end is the end of their runtimes: no task, socket
 //! or queued command of the client survives it.
 
 mod core;
 mod inbound;
+#[cfg(feature = "nats")]
 mod inline;
 mod runtime;
 mod tls;
@@ -20,11 +21,12 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
+#[cfg(feature = "nats")]
+pub(crate) use self::inline::Inline;
 pub use self::tls::TlsFiles;
 pub(crate) use self::{
     core::Core,
     inbound::{Fault, Inbound},
-    inline::Inline,
 };
 use crate::cluster::{BusError, Publication, Subject};
 

@@ -81,6 +81,9 @@ macro_rules! conformance_of_one_stream {
             order: {
                 emits_of_a_node_to_several_rooms_and_all_arrive_in_order,
             }
+            operations: {
+                sockets_are_disconnected_behind_what_was_emitted_before,
+            }
         }
     };
 }
