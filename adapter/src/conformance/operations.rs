@@ -87,7 +87,9 @@ pub async fn sockets_join_and_leave_by_selector(cluster: &TestCluster) {
     assert_eq!(left.map(|left| left.missing), Ok(vec![]));
     cluster.emit(2, &Selector::rooms(["new"]), "left");
     cluster.emit(2, &Selector::rooms(["other"]), "other");
-    let names = cluster.names(&mut [&mut a, &mut b, &mut c]).await;
+    let mut names = cluster.names(&mut [&mut a, &mut b, &mut c]).await;
+    // Of different rooms, which not every bus keeps in order.
+    names[1].sort();
     assert_eq!(names, [vec!["other"], vec!["left", "other"], vec![]]);
 }
 
