@@ -44,7 +44,7 @@ pub(super) struct RedisDriver {
 }
 
 pub(super) enum RedisLink {
-    Single(Single),
+    Single(Arc<Single>),
     Sharded(Sharded),
 }
 
@@ -91,20 +91,26 @@ impl RedisDriver {
         })
     }
 
-    fn single(&self, wires: (Wire, Wire), site: &Site, health: Health) -> RedisLink {
-        let (channels, secrets) = (self.channels.clone(), Arc::clone(&self.secrets));
-        RedisLink::Single(Single::start(wires, site, health, channels, secrets))
+    async fn single(
+        &self,
+        server: &Endpoint,
+        dial: &Dial,
+        site: &Site,
+        health: Health,
+    ) -> Result<RedisLink, BusError> {
+        let link = Single::connect(server, dial, site, health, self.channels.clone()).await?;
+        Ok(RedisLink::Single(link))
     }
 
     async fn standalone(&self, site: &Site) -> Result<RedisLink, BusError> {
         let dial = self.dial(1).await?;
         let server = self.target.servers.first().ok_or_else(nobody)?;
-        let wires = wires(site, server, &dial).await?;
-        if wires.0.greeting.mode == "sentinel" {
+        let seen = Wire::open(&site.writer, server, &dial).await?;
+        if seen.greeting.mode == "sentinel" {
             let text = format!("{server} is a Sentinel; its URL begins with redis-sentinel://");
             return Err(BusError::Configuration(text));
         }
-        Ok(self.single(wires, site, Health::Answers))
+        self.single(server, &dial, site, Health::Answers).await
     }
 
     async fn by_sentinel(&self, site: &Site, service: &str, login: &Login) -> Result<RedisLink, BusError> {
@@ -115,11 +121,12 @@ impl RedisDriver {
         let mut error = nobody();
         // One after the other: of two that believe to be the master, that of most Sentinels is.
         for server in named {
-            match wires(site, &server, &dial).await {
-                Ok(mut wires) if wires.0.greeting.is_master && wires.1.greeting.is_master => {
-                    // It is asked for with every ping; a user that may not ask is told so now.
-                    wires.0.call(&["ROLE"]).await?;
-                    return Ok(self.single(wires, site, Health::Master));
+            match Wire::open(&site.writer, &server, &dial).await {
+                Ok(seen) if seen.greeting.is_master => {
+                    match self.single(&server, &dial, site, Health::Master).await {
+                        Ok(link) => return Ok(link),
+                        Err(other) => error = other,
+                    }
                 }
                 Ok(_) => error = BusError::Unavailable(format!("{server} is not a master yet")),
                 Err(other) => error = other,
@@ -172,7 +179,10 @@ impl RedisDriver {
         let mut error = nobody();
         for master in masters {
             match node_wires(site, &master, dial).await {
-                Ok(wires) => return Ok(self.single(wires, site, Health::ClusterNode)),
+                Ok(_) => match self.single(&master, dial, site, Health::ClusterNode).await {
+                    Ok(link) => return Ok(link),
+                    Err(other) => error = other,
+                },
                 Err(other) => error = other,
             }
         }
@@ -197,7 +207,7 @@ async fn node_wires(site: &Site, server: &Endpoint, dial: &Dial) -> Result<(Wire
     let (mut writer, mut reader) = wires(site, server, dial).await?;
     writer.call(&["ROLE"]).await?;
     reader.call(&["ECHO", "roomcast"]).await?;
-    match health::is_working(&writer.call(&["CLUSTER", "INFO"]).await?) {
+    match writer.call(&["CLUSTER", "INFO"]).await?.text().is_some_and(health::is_working) {
         true => Ok((writer, reader)),
         false => Err(BusError::Unavailable(format!("{server} is not part of a working cluster"))),
     }
@@ -236,8 +246,8 @@ async fn topology(runtime: &Handle, seeds: &[Endpoint], dial: &Dial) -> Result<T
 
 impl Driver for RedisDriver {
     const NAME: &'static str = "redis";
-    // A message on its way through a cluster, its place in a batch, and the head of its command.
-    const PUBLICATION_OVERHEAD: usize = 256;
+    // fred's future of one command is 6.5 KiB.
+    const PUBLICATION_OVERHEAD: usize = 8 * 1024;
     type Link = RedisLink;
 
     fn endpoint(&self) -> &str {
@@ -257,35 +267,35 @@ impl Driver for RedisDriver {
 
     fn publish(link: Arc<RedisLink>, batch: Vec<Publication>) -> BoxFuture<'static, Result<(), BusError>> {
         match &*link {
-            RedisLink::Single(link) => link.publish(&batch),
+            RedisLink::Single(link) => Arc::clone(link).publish(batch),
             RedisLink::Sharded(link) => link.publish(batch),
         }
     }
 
     fn subscribe(link: Arc<RedisLink>, subjects: Vec<Subject>) -> BoxFuture<'static, Result<(), BusError>> {
         match &*link {
-            RedisLink::Single(link) => link.subscribe(&subjects),
+            RedisLink::Single(link) => Arc::clone(link).subscribe(subjects),
             RedisLink::Sharded(link) => link.subscribe(&subjects),
         }
     }
 
     fn unsubscribe(link: Arc<RedisLink>, subjects: Vec<Subject>) -> BoxFuture<'static, Result<(), BusError>> {
         match &*link {
-            RedisLink::Single(link) => link.unsubscribe(&subjects),
+            RedisLink::Single(link) => Arc::clone(link).unsubscribe(subjects),
             RedisLink::Sharded(link) => link.unsubscribe(&subjects),
         }
     }
 
     fn ping_writer(link: Arc<RedisLink>) -> BoxFuture<'static, Result<(), BusError>> {
         match &*link {
-            RedisLink::Single(link) => link.ping_writer(),
+            RedisLink::Single(link) => Arc::clone(link).ping_writer(),
             RedisLink::Sharded(link) => link.ping_writer(),
         }
     }
 
     fn ping_reader(link: Arc<RedisLink>) -> BoxFuture<'static, Result<(), BusError>> {
         match &*link {
-            RedisLink::Single(link) => link.ping_reader(),
+            RedisLink::Single(link) => Arc::clone(link).ping_reader(),
             RedisLink::Sharded(link) => link.ping_reader(),
         }
     }

@@ -43,7 +43,9 @@ pub(super) fn check(
         let (role, cluster, _) = asked.await?;
         let lost = match (role, cluster) {
             (Some(role), _) if !is_master(&role) => "is not a master any more",
-            (_, Some(info)) if !is_working(&info) => "is not part of a working cluster any more",
+            (_, Some(info)) if !info.text().is_some_and(is_working) => {
+                "is not part of a working cluster any more"
+            }
             _ => return Ok(()),
         };
         let reason = format!("{endpoint} {lost}");
@@ -58,8 +60,8 @@ fn is_master(role: &Frame) -> bool {
 }
 
 /// From the answer to CLUSTER INFO.
-pub(super) fn is_working(info: &Frame) -> bool {
-    info.text().is_some_and(|text| text.lines().any(|line| line.trim_end() == "cluster_state:ok"))
+pub(super) fn is_working(info: &str) -> bool {
+    info.lines().any(|line| line.trim_end() == "cluster_state:ok")
 }
 
 #[cfg(test)]
@@ -71,7 +73,7 @@ mod tests {
         let text = |text: &'static str| Frame::Bytes(text.into());
         assert!(is_master(&Frame::List(vec![text("master"), Frame::Integer(1)])));
         assert!(!is_master(&Frame::List(vec![text("slave")])) && !is_master(&Frame::Null));
-        assert!(is_working(&text("cluster_state:ok\r\ncluster_slots_assigned:16384\r\n")));
-        assert!(!is_working(&text("cluster_state:fail\r\ncluster_slots_ok:0\r\n")));
+        assert!(is_working("cluster_state:ok\r\ncluster_slots_assigned:16384\r\n"));
+        assert!(!is_working("cluster_state:fail\r\ncluster_slots_ok:0\r\n"));
     }
 }

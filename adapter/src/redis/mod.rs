@@ -3,8 +3,9 @@
 //! Owns the mapping of subjects to channels. Redis and Valkey from version 6 on, which speak RESP3: one server, the master
 //! that Sentinels know, or a cluster, there by sharded publish/subscribe from version 7 on.
 //!
-//! The client is our own (`connection.rs`, `resp.rs`), because those that were looked at throw away that a slot was moved
-//! from under a sharded subscription; `docs/decisions/0009-redis-cluster-links.md` tells more.
+//! One server is spoken to through fred (`single.rs`). Sharded publish/subscribe has a connection of its own
+//! (`connection.rs`, `resp.rs`), because fred throws away that a slot was moved from under a sharded subscription;
+//! `docs/decisions/0009-redis-cluster-links.md` tells more.
 //!
 //! # Channels
 //!
