@@ -53,6 +53,12 @@ impl Node {
         self.routing.lock().step(Instant::now().into_std(), rooms, prepared, &peers)
     }
 
+    /// When `route` has to be called, if nothing happens before. During an outage nothing is to be done.
+    pub(crate) fn next_rerouting(&self) -> Option<Instant> {
+        let ready = self.interests.state.lock().is_ready();
+        ready.then(|| self.routing.lock().next_timeout()).flatten().map(Instant::from)
+    }
+
     /// Subscribes what rooms need from now on, and lets go of what they do not need any more.
     fn follow_routing(&self) {
         let (exact, hashed) = self.routing.lock().subscribes();

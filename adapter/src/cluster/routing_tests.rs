@@ -24,6 +24,8 @@ use crate::mailbox::{Item, Mailbox, Outgoing};
 use crate::selector::{Room, Selector};
 
 const LIMIT: usize = 20;
+/// Time between the emits of a node.
+const EVERY: Duration = Duration::from_millis(25);
 
 fn config() -> ClusterConfig {
     ClusterConfig { max_room_subjects: LIMIT, hashed_subjects: 16, ..ClusterConfig::default() }
@@ -122,7 +124,7 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !condition() {
         assert!(begun.elapsed() < Duration::from_secs(300), "{what}");
-        sleep(Duration::from_millis(1)).await;
+        sleep(EVERY).await;
     }
 }
 
@@ -199,7 +201,7 @@ impl Received {
                     let (node, number) = rest.trim_end_matches(']').split_once(',').unwrap();
                     into.lock().entry(node.parse().unwrap()).or_default().push(number.parse().unwrap());
                 }
-                sleep(Duration::from_millis(5)).await;
+                sleep(2 * EVERY).await;
             }
         });
         received
@@ -207,12 +209,13 @@ impl Received {
 
     /// Each number once and in order.
     fn is_complete(&self, nodes: usize, numbers: u64) {
+        assert!(numbers > 100, "{numbers} emits");
         let received = self.0.lock();
         for node in 0..nodes {
             let got = received.get(&node).cloned().unwrap_or_default();
             let expected: Vec<_> = (0..numbers).collect();
             let wrong = got.iter().zip(&expected).position(|(a, b)| a != b);
-            assert!(got == expected, "of node {node}: {} of {numbers}, wrong from {wrong:?}", got.len());
+            assert!(got == expected, "of node {node}: {} of {numbers}, wrong from {wrong:?}, last {:?}", got.len(), got.last());
         }
     }
 }
@@ -223,7 +226,7 @@ async fn no_emit_is_lost_or_doubled_or_overtaken_on_the_way_there_and_back() {
     let (id, mailbox) = nodes[2].socket(1, &["here"]).await;
     let (_, other) = nodes[0].socket(1, &["here"]).await;
     let received = [Received::of(&mailbox), Received::of(&other)];
-    let emitter = Emitter::start(&nodes, &["here"], Duration::from_millis(1));
+    let emitter = Emitter::start(&nodes, &["here"], EVERY);
     let mut joined = 1_u64;
     for turn in 1..=2_u64 {
         // Many joins while it goes over, each of which must mean the same as ever.
@@ -255,7 +258,7 @@ async fn no_emit_is_lost_or_doubled_or_overtaken_on_the_way_there_and_back() {
         sleep(DWELL).await;
     }
     let sent = emitter.stop().await;
-    assert!(sent > 10_000 && joined > 40);
+    assert!(sent > 5_000 && joined > 40);
     received.iter().for_each(|received| received.is_complete(3, sent));
     assert_eq!(nodes[2].factory.counters().routing_refused.get(), 0);
 }
@@ -300,7 +303,7 @@ async fn nobody_is_left_behind_by_a_lost_answer() {
         counted.fetch_add(u64::from(loses), Ordering::Relaxed);
         loses
     });
-    let emitter = Emitter::start(&nodes, &["here"], Duration::from_millis(1));
+    let emitter = Emitter::start(&nodes, &["here"], EVERY);
     join(&nodes[2], id, 0..LIMIT + 1).await;
     sleep(Duration::from_secs(60)).await;
     // It goes on asking and does not go over.
@@ -338,7 +341,7 @@ async fn a_node_that_does_not_answer_is_waited_for_until_it_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_in_any_phase_does_no_harm() {
-    for after in [0, 20, 30, 60, 100, 1_000, 4_000, 6_000, 8_000] {
+    for after in [0, 40, 100, 1_000, 6_000] {
         for who in [0, 2] {
             let (hub, nodes) = three(config()).await;
             let (id, mailbox) = nodes[2].socket(1, &["here"]).await;
@@ -354,7 +357,7 @@ async fn an_outage_in_any_phase_does_no_harm() {
             }
             let _ = count(&mailbox);
             let received = Received::of(&mailbox);
-            let emitter = Emitter::start(&nodes, &["here", "room 7"], Duration::from_millis(1));
+            let emitter = Emitter::start(&nodes, &["here", "room 7"], EVERY);
             until("hashed", || hashed(&nodes[2])).await;
             sleep(Duration::from_secs(10)).await;
             assert_eq!(hub.subscribers("room//\0room 7"), 0);
@@ -372,7 +375,7 @@ async fn a_node_that_starts_while_others_hash_is_heard_from_its_first_emit() {
     let (_, mailbox) = nodes[2].socket(1, &["here"]).await;
     let (newcomer, _) = node(&hub, config(), Duration::from_millis(2)).await;
     let received = Received::of(&mailbox);
-    let emitter = Emitter::start(&[newcomer], &["here"], Duration::from_millis(1));
+    let emitter = Emitter::start(&[Arc::clone(&newcomer)], &["here"], EVERY);
     sleep(Duration::from_secs(20)).await;
     received.is_complete(1, emitter.stop().await);
 }

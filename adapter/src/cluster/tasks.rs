@@ -40,7 +40,7 @@ impl Node {
         let mut known_at = Some(Instant::now() + self.config.expiry);
         loop {
             let (discovery, knowledge) = (at(discovered_at), at(known_at));
-            let routing = at(self.routing.lock().next_timeout().map(Instant::from));
+            let routing = at(self.next_rerouting());
             tokio::select! {
                 _ = heartbeat.tick() => {
                     self.notice_a_hang();
