@@ -51,9 +51,16 @@ impl Broker {
         let mut command = Command::new(if sbin.exists() { sbin } else { program.into() });
         let (port_text, monitor_text) = (port.to_string(), monitor.to_string());
         match kind {
-            Kind::Redis => {
-                command.args(["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            }
+            Kind::Redis => command.args([
+                "--port",
+                &port_text,
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ]),
             Kind::Nats => {
                 command.args(["--addr", "127.0.0.1", "--port", &port_text, "--http_port", &monitor_text])
             }

@@ -69,8 +69,12 @@ impl Socket {
 
 /// The defaults, with a limit of rooms and a number of buckets.
 pub(crate) fn config(limit: usize, buckets: u32) -> ClusterConfig {
-    let _ = (limit, buckets);
-    ClusterConfig { subscribe_timeout: Duration::from_secs(30), ..ClusterConfig::default() }
+    ClusterConfig {
+        subscribe_timeout: Duration::from_secs(30),
+        max_room_subjects: limit,
+        hashed_subjects: buckets,
+        ..ClusterConfig::default()
+    }
 }
 
 pub(crate) fn room(number: usize) -> Room {

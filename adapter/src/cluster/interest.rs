@@ -266,9 +266,10 @@ impl Interest {
             return None;
         }
         let subscribe = self.queue.front().and(self.subscribed_at).map(|at| at + SUBSCRIBE_EVERY);
-        let unsubscribe = self.lingering.front().map(|(end, _)| {
-            self.unsubscribed_at.map_or(*end, |at| (at + UNSUBSCRIBE_EVERY).max(*end))
-        });
+        let unsubscribe = self
+            .lingering
+            .front()
+            .map(|(end, _)| self.unsubscribed_at.map_or(*end, |at| (at + UNSUBSCRIBE_EVERY).max(*end)));
         subscribe.into_iter().chain(unsubscribe).min()
     }
 

@@ -149,8 +149,7 @@ impl Node {
         let counters = Arc::new(Counters::default());
         let buckets = config.hashed_subjects.max(1);
         let interest = Interest::new(config.linger, buckets);
-        let routing =
-            Routing::new(config.max_room_subjects, buckets, config.linger, config.heartbeat);
+        let routing = Routing::new(config.max_room_subjects, buckets, config.linger, config.heartbeat);
         Arc::new(Self {
             bus,
             identity: RwLock::new(identity),

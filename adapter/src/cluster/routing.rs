@@ -58,11 +58,7 @@ pub(crate) struct Audience {
 
 impl Audience {
     /// `certain` says that every node was heard that is there. Otherwise they may listen anywhere.
-    pub(crate) fn of(
-        others: impl Iterator<Item = Understands>,
-        own_buckets: u32,
-        certain: bool,
-    ) -> Self {
+    pub(crate) fn of(others: impl Iterator<Item = Understands>, own_buckets: u32, certain: bool) -> Self {
         let mut audience = Self { exact: !certain, buckets: Vec::new() };
         let (mut alone, mut anywhere) = (true, !certain);
         for other in others {

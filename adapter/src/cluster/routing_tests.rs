@@ -215,7 +215,12 @@ impl Received {
             let got = received.get(&node).cloned().unwrap_or_default();
             let expected: Vec<_> = (0..numbers).collect();
             let wrong = got.iter().zip(&expected).position(|(a, b)| a != b);
-            assert!(got == expected, "of node {node}: {} of {numbers}, wrong from {wrong:?}, last {:?}", got.len(), got.last());
+            assert!(
+                got == expected,
+                "of node {node}: {} of {numbers}, wrong from {wrong:?}, last {:?}",
+                got.len(),
+                got.last()
+            );
         }
     }
 }
@@ -325,7 +330,11 @@ async fn a_node_that_does_not_answer_is_waited_for_until_it_is_gone() {
     let begun = Instant::now();
     until("hashed", || hashed(&nodes[2])).await;
     // Its lease, and the time for what is under way.
-    assert!((Duration::from_secs(15)..Duration::from_secs(25)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    assert!(
+        (Duration::from_secs(15)..Duration::from_secs(25)).contains(&begun.elapsed()),
+        "{:?}",
+        begun.elapsed()
+    );
     assert_eq!(nodes[2].factory.counters().members_gone.get(), 1);
     // When it is heard again it is told that it was given up, and what it emits in its new life arrives.
     mute.store(false, Ordering::Relaxed);
