@@ -47,7 +47,9 @@ pub(crate) fn encode(from: Identity, message: &Message) -> Bytes {
     match message {
         Message::Hello | Message::Heartbeat | Message::Goodbye => {}
         Message::Vitals(vitals) => put_vitals(&mut out, vitals),
-        Message::Buried { generation: number } | Message::Cancel { id: number } | Message::Heard { number } => {
+        Message::Buried { generation: number }
+        | Message::Cancel { id: number }
+        | Message::Heard { number } => {
             out.put_u64_le(*number);
         }
         Message::Listens { number, listening } => {
