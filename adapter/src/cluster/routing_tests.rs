@@ -35,8 +35,16 @@ fn config() -> ClusterConfig {
 struct SlowBus {
     inner: Arc<MemoryBus>,
     delay: Duration,
-    /// Nothing that this node publishes arrives.
-    mute: Arc<AtomicBool>,
+    faults: Arc<Faults>,
+}
+
+/// What goes wrong on the way of one node.
+#[derive(Default)]
+struct Faults {
+    /// Nothing that it publishes arrives.
+    mute: AtomicBool,
+    /// Its subscriptions to buckets wait.
+    hold_buckets: AtomicBool,
 }
 
 struct SlowEar {
@@ -67,7 +75,7 @@ impl Bus for SlowBus {
         self.inner.start(Arc::new(SlowEar { inner: sink, queue, delay: self.delay }))
     }
     fn publish(&self, batch: Vec<Publication>) -> BoxFuture<'_, Result<(), BusError>> {
-        let batch = if self.mute.load(Ordering::Relaxed) { Vec::new() } else { batch };
+        let batch = if self.faults.mute.load(Ordering::Relaxed) { Vec::new() } else { batch };
         Box::pin(async move {
             sleep(self.delay / 2).await;
             self.inner.publish(batch).await
@@ -76,6 +84,10 @@ impl Bus for SlowBus {
     fn subscribe(&self, subjects: Vec<Subject>) -> BoxFuture<'_, Result<(), BusError>> {
         Box::pin(async move {
             sleep(2 * self.delay).await;
+            let buckets = subjects.iter().any(|subject| subject.starts_with("hash/"));
+            while buckets && self.faults.hold_buckets.load(Ordering::Relaxed) {
+                sleep(EVERY).await;
+            }
             self.inner.subscribe(subjects).await
         })
     }
@@ -97,11 +109,11 @@ impl Bus for SlowBus {
     }
 }
 
-async fn node(hub: &MemoryHub, config: ClusterConfig, delay: Duration) -> (Arc<TestNode>, Arc<AtomicBool>) {
-    let (bus, mute) = (hub.bus(), Arc::new(AtomicBool::new(false)));
-    let slow = SlowBus { inner: bus.clone(), delay, mute: mute.clone() };
+async fn node(hub: &MemoryHub, config: ClusterConfig, delay: Duration) -> (Arc<TestNode>, Arc<Faults>) {
+    let (bus, faults) = (hub.bus(), Arc::<Faults>::default());
+    let slow = SlowBus { inner: bus.clone(), delay, faults: faults.clone() };
     let factory = ClusterFactory::start(Arc::new(slow), config).await.unwrap();
-    (Arc::new(TestNode { adapter: factory.namespace("/", Arc::new(Quiet)), bus, factory }), mute)
+    (Arc::new(TestNode { adapter: factory.namespace("/", Arc::new(Quiet)), bus, factory }), faults)
 }
 
 /// Three nodes that know each other, and for long enough.
@@ -322,10 +334,10 @@ async fn nobody_is_left_behind_by_a_lost_answer() {
 #[tokio::test(start_paused = true)]
 async fn a_node_that_does_not_answer_is_waited_for_until_it_is_gone() {
     let (hub, nodes) = three(config()).await;
-    let (deaf, mute) = node(&hub, config(), Duration::from_millis(3)).await;
+    let (deaf, faults) = node(&hub, config(), Duration::from_millis(3)).await;
     sleep(Duration::from_secs(10)).await;
     let (id, _) = nodes[2].socket(1, &[]).await;
-    mute.store(true, Ordering::Relaxed);
+    faults.mute.store(true, Ordering::Relaxed);
     join(&nodes[2], id, 0..LIMIT + 1).await;
     let begun = Instant::now();
     until("hashed", || hashed(&nodes[2])).await;
@@ -337,7 +349,7 @@ async fn a_node_that_does_not_answer_is_waited_for_until_it_is_gone() {
     );
     assert_eq!(nodes[2].factory.counters().members_gone.get(), 1);
     // When it is heard again it is told that it was given up, and what it emits in its new life arrives.
-    mute.store(false, Ordering::Relaxed);
+    faults.mute.store(false, Ordering::Relaxed);
     until("fenced", || deaf.factory.counters().fenced.get() == 1).await;
     let (_, mailbox) = nodes[2].socket(2, &["there"]).await;
     for _ in 0..2 {
@@ -421,6 +433,42 @@ async fn nodes_that_count_buckets_differently_understand_each_other_and_do_not_g
     assert!(hashed(&a) && !hashed(&b));
     assert_eq!(b.factory.counters().routing_refused.get(), 1);
     b.adapter.broadcast(&Selector::rooms(["here"]), &packet("e")).unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(count(&mailbox), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_announced_before_it_stands() {
+    let slow = ClusterConfig { subscribe_timeout: Duration::from_secs(60), ..config() };
+    let (hub, nodes) = three(slow.clone()).await;
+    let (there, faults) = node(&hub, slow, Duration::from_millis(5)).await;
+    sleep(Duration::from_secs(10)).await;
+    let (id, mailbox) = there.socket(1, &["here"]).await;
+    let received = Received::of(&mailbox);
+    let emitter = Emitter::start(&nodes, &["here"], EVERY);
+    faults.hold_buckets.store(true, Ordering::Relaxed);
+    join(&there, id, 0..LIMIT + 1).await;
+    sleep(Duration::from_secs(30)).await;
+    assert!(!hashed(&there));
+    faults.hold_buckets.store(false, Ordering::Relaxed);
+    until("hashed", || hashed(&there)).await;
+    sleep(Duration::from_secs(10)).await;
+    received.is_complete(3, emitter.stop().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_reaches_those_that_came_meanwhile() {
+    let (hub, nodes) = three(config()).await;
+    nodes[0].bus.set_up(false);
+    let buckets = ClusterConfig { max_room_subjects: 0, ..config() };
+    let (newcomer, _) = node(&hub, buckets, Duration::from_millis(2)).await;
+    until("hashed", || hashed(&newcomer)).await;
+    let (_, mailbox) = newcomer.socket(1, &["here"]).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(newcomer.factory.counters().subscribed_rooms.get(), 0);
+    nodes[0].bus.set_up(true);
+    // Before it has heard of anybody.
+    nodes[0].adapter.broadcast(&Selector::rooms(["here"]), &packet("e")).unwrap();
     sleep(Duration::from_secs(1)).await;
     assert_eq!(count(&mailbox), 1);
 }
