@@ -20,6 +20,22 @@ impl Counter {
     }
 }
 
+/// A number that comes and goes.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Sets the number.
+    pub(crate) fn set(&self, number: impl Into<u64>) {
+        self.0.store(number.into(), Ordering::Relaxed);
+    }
+
+    /// The number now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Everything that an adapter factory counts, over all namespaces since it was made.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -81,4 +97,18 @@ pub struct Counters {
     pub hung: Counter,
     /// Messages of another node that has this node's tag.
     pub tag_conflicts: Counter,
+    /// Subscriptions at the broker to single rooms, and to buckets of rooms; those that are being made or let go too.
+    pub subscribed_rooms: Gauge,
+    /// See `subscribed_rooms`.
+    pub subscribed_buckets: Gauge,
+    /// 1 while this node listens to buckets of rooms.
+    pub hashed: Gauge,
+    /// Times this node went over from rooms to buckets or back.
+    pub routing_switches: Counter,
+    /// Times this node had too many rooms and could not go over to buckets.
+    pub routing_refused: Counter,
+    /// Subscriptions that were made.
+    pub subscribed: Counter,
+    /// Subscriptions that were let go.
+    pub unsubscribed: Counter,
 }

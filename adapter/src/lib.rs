@@ -26,7 +26,7 @@ pub use adapter::{
 };
 #[cfg(any(feature = "redis", feature = "nats"))]
 pub use broker::{LinkConfig, LinkStats, TlsFiles};
-pub use counters::{Counter, Counters};
+pub use counters::{Counter, Counters, Gauge};
 pub use id::{NodeTag, ParseIdError, SocketId};
 pub use local::{LocalAdapter, LocalFactory};
 pub use mailbox::{CloseCause, Item, Mailbox, MailboxLimits, Outgoing, Push};

@@ -16,17 +16,40 @@ async fn memory() -> TestCluster {
     TestCluster::new(vec![node], ()).await
 }
 
-async fn in_process() -> TestCluster {
-    let hub = MemoryHub::new();
-    let config = ClusterConfig { discovery: Duration::from_millis(20), ..ClusterConfig::default() };
-    let mut nodes: Vec<Arc<dyn AdapterFactory>> = Vec::new();
+fn config() -> ClusterConfig {
+    ClusterConfig { discovery: Duration::from_millis(20), ..ClusterConfig::default() }
+}
+
+async fn start(hub: &MemoryHub, config: ClusterConfig) -> Vec<Arc<ClusterFactory>> {
+    let mut nodes = Vec::new();
     for _ in 0..3 {
         nodes.push(ClusterFactory::start(hub.bus(), config.clone()).await.expect("a broker in memory"));
     }
-    TestCluster::new(nodes, hub).await
+    nodes
+}
+
+async fn in_process() -> TestCluster {
+    let hub = MemoryHub::new();
+    let nodes = start(&hub, config()).await;
+    TestCluster::new(nodes.into_iter().map(|node| node as Arc<dyn AdapterFactory>).collect(), hub).await
+}
+
+/// Nodes that listen to buckets of rooms, two of which are in each other's way now and then.
+async fn hashed() -> TestCluster {
+    let hub = MemoryHub::new();
+    let linger = Duration::from_millis(50);
+    let config = ClusterConfig { max_room_subjects: 0, hashed_subjects: 8, linger, ..config() };
+    let nodes = start(&hub, config).await;
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while nodes.iter().any(|node| node.counters().hashed.get() == 0) {
+        assert!(std::time::Instant::now() < deadline, "the nodes do not go over");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    TestCluster::new(nodes.into_iter().map(|node| node as Arc<dyn AdapterFactory>).collect(), hub).await
 }
 
 conformance_suite!(over_memory, memory);
 conformance_suite!(over_a_cluster_in_process, in_process);
 conformance_of_one_stream!(over_memory_in_one_stream, memory);
 conformance_of_one_stream!(over_a_cluster_in_process_in_one_stream, in_process);
+conformance_suite!(over_a_cluster_that_hashes_rooms, hashed);

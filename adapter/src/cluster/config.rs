@@ -26,6 +26,11 @@ pub struct ClusterConfig {
     pub outbox_bytes: usize,
     /// An emit to more rooms than this is published to the whole namespace, once. Default 64.
     pub max_rooms_per_emit: usize,
+    /// With more rooms than this a node listens to the subjects of their buckets instead, until it has less than half of
+    /// it. 0 listens so from the start. Default 65,536.
+    pub max_room_subjects: usize,
+    /// The buckets of rooms. All nodes of a cluster should have the same number. Default 16,384; at least 1.
+    pub hashed_subjects: u32,
     /// Numbers of the last broadcasts that are remembered of each sender, to act on their first copy only. Default
     /// 65,536, which are 8 KiB.
     pub recent_ids: usize,
@@ -48,6 +53,8 @@ impl Default for ClusterConfig {
             outbox_items: 65_536,
             outbox_bytes: 64 * 1024 * 1024,
             max_rooms_per_emit: 64,
+            max_room_subjects: 65_536,
+            hashed_subjects: 16_384,
             recent_ids: 65_536,
             max_requests: 16_384,
             max_jobs: 4_096,

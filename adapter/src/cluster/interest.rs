@@ -3,16 +3,28 @@
 //! Owns the wish and the state of every subject. Wishes come from the room index under its locks, so nothing here waits
 //! or calls out. One operation is in flight at a time: what comes meanwhile is in the next batch, and a subscription
 //! never races the end of an earlier one.
+//!
+//! Under load operations keep their distance, so that joins and leaves of many sockets share one. The first one after a
+//! pause begins at once.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::RandomState;
 use std::time::{Duration, Instant};
 
+use indexmap::IndexMap;
 use tokio::sync::oneshot;
 
-use super::Subject;
+use super::room_subjects::RoomSubjects;
+use super::{Subject, subject};
 
 /// Subjects in one operation.
 const BATCH: usize = 1_024;
+/// The least time between the beginnings of two operations that subscribe, unless the second one is a full batch.
+const SUBSCRIBE_EVERY: Duration = Duration::from_millis(2);
+/// The same for those that let go. Nobody waits for them.
+const UNSUBSCRIBE_EVERY: Duration = Duration::from_millis(100);
+/// What is this much larger than its contents gives memory back.
+const SHRINK_AT: usize = 4;
 
 /// One operation for the bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,17 +44,19 @@ enum State {
     Unsubscribing,
 }
 
+/// There is one for each room: whoever waits for it is elsewhere, because few do at a time.
 #[derive(Debug)]
 struct Entry {
-    wanted: bool,
-    state: State,
     /// When the wish ended.
     released_at: Option<Instant>,
+    wanted: bool,
+    state: State,
     /// Is in `lingering`, once however often it was wanted and released.
     lingers: bool,
     /// Must stand before the node is ready again.
     resync: bool,
-    waiting: Vec<u64>,
+    /// Must stand before the node can go over to it.
+    prepares: bool,
 }
 
 #[derive(Debug)]
@@ -62,28 +76,44 @@ pub(crate) enum Wait {
 
 #[derive(Debug)]
 pub(crate) struct Interest {
-    entries: HashMap<Subject, Entry>,
+    /// Subjects are made of the users' own names, hence a keyed hash; the order does not depend on it.
+    entries: IndexMap<Subject, Entry, RandomState>,
     queue: VecDeque<Subject>,
     /// When to look at a subject that was released.
     lingering: VecDeque<(Instant, Subject)>,
     linger: Duration,
+    subscribed_at: Option<Instant>,
+    unsubscribed_at: Option<Instant>,
     up: bool,
     epoch: u64,
     resync: usize,
+    preparing: usize,
+    /// Entries of rooms, and of buckets of rooms.
+    kinds: [usize; 2],
+    /// Which subjects rooms need.
+    pub(super) rooms: RoomSubjects,
+    /// Waiters by subject.
+    waiting: HashMap<Subject, Vec<u64>>,
     waiters: HashMap<u64, Waiter>,
     next: u64,
 }
 
 impl Interest {
-    pub(crate) fn new(linger: Duration) -> Self {
+    pub(crate) fn new(linger: Duration, buckets: u32) -> Self {
         Self {
-            entries: HashMap::new(),
+            entries: IndexMap::default(),
             queue: VecDeque::new(),
             lingering: VecDeque::new(),
             linger,
+            subscribed_at: None,
+            unsubscribed_at: None,
             up: false,
             epoch: 0,
             resync: 0,
+            preparing: 0,
+            kinds: [0; 2],
+            rooms: RoomSubjects::new(buckets),
+            waiting: HashMap::new(),
             waiters: HashMap::new(),
             next: 0,
         }
@@ -109,22 +139,35 @@ impl Interest {
             released_at: None,
             lingers: false,
             resync,
-            waiting: Vec::new(),
+            prepares: false,
         };
         self.entries.insert(subject.clone(), entry);
         self.queue.push_back(subject.clone());
-        true
+        self.count(subject, true);
+        // Otherwise the task knows already that there is something.
+        self.queue.len() == 1
+    }
+
+    /// The subject is wanted, and `is_prepared` waits for it.
+    pub(crate) fn want_prepared(&mut self, subject: &Subject) {
+        self.want(subject);
+        if let Some(entry) = self.entries.get_mut(subject)
+            && entry.state != State::Standing
+            && !std::mem::replace(&mut entry.prepares, true)
+        {
+            self.preparing += 1;
+        }
     }
 
     /// The subject is wanted no more. True when there is something to do, later.
     pub(crate) fn release(&mut self, subject: &str, now: Instant) -> bool {
-        let Some(entry) = self.entries.get_mut(subject) else { return false };
+        let Some((_, subject, entry)) = self.entries.get_full_mut(subject) else { return false };
         (entry.wanted, entry.released_at) = (false, Some(now));
         if entry.state != State::Standing || std::mem::replace(&mut entry.lingers, true) {
             return false;
         }
-        self.lingering.push_back((now + self.linger, subject.into()));
-        true
+        self.lingering.push_back((now + self.linger, subject.clone()));
+        self.lingering.len() == 1
     }
 
     /// Waits until subscriptions stand. A subject that nobody wants any more is not waited for.
@@ -135,10 +178,8 @@ impl Interest {
         let waiter = self.next();
         let mut remaining = 0;
         for subject in subjects {
-            if let Some(entry) = self.entries.get_mut(subject)
-                && entry.state != State::Standing
-            {
-                entry.waiting.push(waiter);
+            if self.entries.get(subject).is_some_and(|entry| entry.state != State::Standing) {
+                self.waiting.entry(subject.clone()).or_default().push(waiter);
                 remaining += 1;
             }
         }
@@ -155,6 +196,26 @@ impl Interest {
         if !self.up {
             return None;
         }
+        if self.subscribed_at.is_none_or(|at| at + SUBSCRIBE_EVERY <= now) || self.queue.len() >= BATCH {
+            let subjects = self.take_wanted();
+            if !subjects.is_empty() {
+                self.subscribed_at = Some(now);
+                return Some(Operation { subscribe: true, subjects, epoch: self.epoch });
+            }
+        }
+        let due = |at: usize| self.lingering.get(at).is_some_and(|(end, _)| *end <= now);
+        if self.unsubscribed_at.is_some_and(|at| at + UNSUBSCRIBE_EVERY > now) && !due(BATCH - 1) {
+            return None;
+        }
+        let subjects = self.take_released(now);
+        if subjects.is_empty() {
+            return None;
+        }
+        self.unsubscribed_at = Some(now);
+        Some(Operation { subscribe: false, subjects, epoch: self.epoch })
+    }
+
+    fn take_wanted(&mut self) -> Vec<Subject> {
         let mut subjects = Vec::new();
         while subjects.len() < BATCH {
             let Some(subject) = self.queue.pop_front() else { break };
@@ -166,10 +227,15 @@ impl Interest {
                 self.forget(&subject);
             }
         }
-        if !subjects.is_empty() {
-            return Some(Operation { subscribe: true, subjects, epoch: self.epoch });
+        if self.queue.is_empty() && self.queue.capacity() > BATCH * SHRINK_AT {
+            self.queue = VecDeque::new();
         }
-        while subjects.len() < BATCH && self.next_timeout().is_some_and(|end| end <= now) {
+        subjects
+    }
+
+    fn take_released(&mut self, now: Instant) -> Vec<Subject> {
+        let mut subjects = Vec::new();
+        while subjects.len() < BATCH && self.lingering.front().is_some_and(|(end, _)| *end <= now) {
             let Some((_, subject)) = self.lingering.pop_front() else { break };
             let Some(entry) = self.entries.get_mut(&subject) else { continue };
             entry.lingers = false;
@@ -188,13 +254,23 @@ impl Interest {
                 }
             }
         }
-        let operation = Operation { subscribe: false, subjects, epoch: self.epoch };
-        (!operation.subjects.is_empty()).then_some(operation)
+        if self.lingering.is_empty() && self.lingering.capacity() > BATCH * SHRINK_AT {
+            self.lingering = VecDeque::new();
+        }
+        subjects
     }
 
     /// When to ask for the next operation, if nothing happens before.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.lingering.front().map(|(end, _)| *end)
+        if !self.up {
+            return None;
+        }
+        let subscribe = self.queue.front().and(self.subscribed_at).map(|at| at + SUBSCRIBE_EVERY);
+        let unsubscribe = self
+            .lingering
+            .front()
+            .map(|(end, _)| self.unsubscribed_at.map_or(*end, |at| (at + UNSUBSCRIBE_EVERY).max(*end)));
+        subscribe.into_iter().chain(unsubscribe).min()
     }
 
     /// An operation ended. A subscription that failed is queued again.
@@ -222,7 +298,9 @@ impl Interest {
     fn requeue(&mut self, subject: Subject) {
         if let Some(entry) = self.entries.get_mut(&subject) {
             entry.state = State::Idle;
-            entry.waiting.retain(|id| self.waiters.contains_key(id));
+            if let Some(waiting) = self.waiting.get_mut(&subject) {
+                waiting.retain(|id| self.waiters.contains_key(id));
+            }
             self.queue.push_back(subject);
         }
     }
@@ -231,18 +309,25 @@ impl Interest {
         let Some(entry) = self.entries.get_mut(&subject) else { return };
         entry.state = State::Standing;
         self.resync -= usize::from(std::mem::take(&mut entry.resync));
-        let waiting = std::mem::take(&mut entry.waiting);
+        self.preparing -= usize::from(std::mem::take(&mut entry.prepares));
+        let waiting = self.waiting.remove(&subject);
         if !entry.wanted {
             entry.lingers = true;
             self.lingering.push_back((now + self.linger, subject));
         }
-        self.settle(waiting);
+        self.settle(waiting.unwrap_or_default());
     }
 
     fn forget(&mut self, subject: &str) {
-        if let Some(entry) = self.entries.remove(subject) {
+        if let Some(entry) = self.entries.swap_remove(subject) {
             self.resync -= usize::from(entry.resync);
-            self.settle(entry.waiting);
+            self.preparing -= usize::from(entry.prepares);
+            self.count(subject, false);
+            let waiting = self.waiting.remove(subject);
+            self.settle(waiting.unwrap_or_default());
+            if self.entries.capacity() > BATCH && self.entries.len() * SHRINK_AT < self.entries.capacity() {
+                self.entries.shrink_to(self.entries.len() * 2);
+            }
         }
     }
 
@@ -264,13 +349,17 @@ impl Interest {
         self.up = false;
         self.epoch += 1;
         self.waiters.clear();
+        self.waiting.clear();
         self.lingering.clear();
-        self.entries.retain(|_, entry| entry.wanted);
+        // Nothing is held back when it comes again.
+        (self.subscribed_at, self.unsubscribed_at, self.preparing) = (None, None, 0);
+        let released: Vec<_> = self.entries.extract_if(.., |_, entry| !entry.wanted).collect();
+        released.iter().for_each(|(subject, _)| self.count(subject, false));
         self.queue = self.entries.keys().cloned().collect();
         self.resync = self.entries.len();
         for entry in self.entries.values_mut() {
-            (entry.state, entry.resync, entry.lingers) = (State::Idle, true, false);
-            entry.waiting.clear();
+            (entry.state, entry.resync) = (State::Idle, true);
+            (entry.lingers, entry.prepares) = (false, false);
         }
     }
 
@@ -282,6 +371,24 @@ impl Interest {
     /// True when the broker is there and everything stands that was wanted when it came.
     pub(crate) fn is_ready(&self) -> bool {
         self.up && self.resync == 0
+    }
+
+    /// True when everything stands that the node prepares to go over to.
+    pub(crate) fn is_prepared(&self) -> bool {
+        self.is_ready() && self.preparing == 0
+    }
+
+    fn count(&mut self, subject: &str, more: bool) {
+        let Some(kind) = [subject::ROOM, subject::BUCKET].iter().position(|kind| subject.starts_with(kind))
+        else {
+            return;
+        };
+        self.kinds[kind] = if more { self.kinds[kind] + 1 } else { self.kinds[kind] - 1 };
+    }
+
+    /// Rooms that are wanted or still subscribed, and buckets of rooms.
+    pub(crate) fn kinds(&self) -> [usize; 2] {
+        self.kinds
     }
 
     /// The number of subjects that are wanted or still subscribed.

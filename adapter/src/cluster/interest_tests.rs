@@ -5,7 +5,7 @@ use super::*;
 const LINGER: Duration = Duration::from_secs(5);
 
 fn up() -> (Interest, Instant) {
-    let mut interest = Interest::new(LINGER);
+    let mut interest = Interest::new(LINGER, 1);
     interest.up();
     (interest, Instant::now())
 }
@@ -39,10 +39,10 @@ fn a_join_waits_until_all_its_subscriptions_stand() {
     let mut wait = interest.wait(&[subject("a"), subject("b"), subject("nobody")]);
     interest.done(operation, true, now);
     assert!(!is_done(&mut wait));
-    assert_eq!(run(&mut interest, now), Some((true, 1)));
+    assert_eq!(run(&mut interest, now + SUBSCRIBE_EVERY), Some((true, 1)));
     assert!(is_done(&mut wait));
     assert!(matches!(interest.wait(&[subject("a")]), Wait::Standing));
-    assert!(interest.waiters.is_empty());
+    assert!(interest.waiters.is_empty() && interest.waiting.is_empty());
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn after_an_outage_everything_stands_before_the_node_is_ready() {
     }
     run(&mut interest, now);
     interest.want(&subject("c"));
-    let stale = interest.next_operation(now).unwrap();
+    let stale = interest.next_operation(now + SUBSCRIBE_EVERY).unwrap();
     let mut wait = interest.wait(&[subject("c")]);
     interest.release("gone", now);
     interest.down();
@@ -124,7 +124,7 @@ fn a_subscription_that_failed_is_tried_again() {
     interest.want(&subject("a"));
     let operation = interest.next_operation(now).unwrap();
     interest.done(operation, false, now);
-    assert_eq!(run(&mut interest, now), Some((true, 1)));
+    assert_eq!(run(&mut interest, now + SUBSCRIBE_EVERY), Some((true, 1)));
 }
 
 #[test]
@@ -134,5 +134,59 @@ fn operations_are_batches_of_bounded_size() {
         interest.want(&subject(&number.to_string()));
     }
     assert_eq!(run(&mut interest, now), Some((true, BATCH)));
-    assert_eq!(run(&mut interest, now), Some((true, 1)));
+    assert_eq!(run(&mut interest, now + SUBSCRIBE_EVERY), Some((true, 1)));
+}
+
+#[test]
+fn under_load_operations_keep_their_distance_and_full_ones_do_not() {
+    let (mut interest, mut now) = up();
+    for number in 0..10 {
+        assert!(interest.want(&subject(&number.to_string())) || number % 5 != 0);
+        if number % 5 == 0 {
+            // The first one after a pause is not held back.
+            assert_eq!(run(&mut interest, now), Some((true, 1)));
+        } else {
+            assert_eq!(run(&mut interest, now), None);
+            assert_eq!(interest.next_timeout(), Some(now + SUBSCRIBE_EVERY));
+        }
+        if number % 5 == 4 {
+            now += SUBSCRIBE_EVERY;
+            assert_eq!(run(&mut interest, now), Some((true, 4)));
+            now += SUBSCRIBE_EVERY;
+        }
+    }
+    run(&mut interest, now);
+    (0..2 * BATCH).for_each(|number| _ = interest.want(&subject(&format!("many {number}"))));
+    assert_eq!(run(&mut interest, now), Some((true, BATCH)));
+    assert_eq!(run(&mut interest, now), Some((true, BATCH)));
+    // Nobody waits for what is let go: it is gathered for longer, unless there is a full batch of it.
+    for number in 0..10 {
+        interest.release(&number.to_string(), now + Duration::from_millis(number));
+    }
+    assert_eq!(run(&mut interest, now + LINGER), Some((false, 1)));
+    assert_eq!(run(&mut interest, now + LINGER + UNSUBSCRIBE_EVERY / 2), None);
+    assert_eq!(interest.next_timeout(), Some(now + LINGER + UNSUBSCRIBE_EVERY));
+    now += LINGER + UNSUBSCRIBE_EVERY;
+    assert_eq!(run(&mut interest, now), Some((false, 9)));
+    (0..2 * BATCH).for_each(|number| _ = interest.release(&format!("many {number}"), now));
+    now += LINGER;
+    assert_eq!(run(&mut interest, now), Some((false, BATCH)));
+    assert_eq!(run(&mut interest, now), Some((false, BATCH)));
+    assert_eq!((interest.len(), interest.next_timeout()), (0, None));
+}
+
+#[test]
+fn a_room_that_is_left_and_joined_again_costs_the_broker_nothing() {
+    let (mut interest, mut now) = up();
+    interest.want(&subject("a"));
+    run(&mut interest, now);
+    for _ in 0..1_000 {
+        now += LINGER / 2;
+        interest.release("a", now);
+        assert_eq!(run(&mut interest, now), None);
+        assert!(!interest.want(&subject("a")));
+        assert!(matches!(interest.wait(&[subject("a")]), Wait::Standing));
+        assert_eq!(run(&mut interest, now + LINGER / 4), None);
+    }
+    assert!(interest.lingering.len() <= 1);
 }

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
 
-use super::message::{Identity, Vitals};
+use super::message::{Identity, Listening, Vitals};
+use super::routing::{Audience, Peer, Understands};
 use crate::id::NodeTag;
 
 /// Dead nodes that are remembered, to tell them when they come back. The oldest is forgotten first.
@@ -30,6 +31,18 @@ pub(crate) struct Member {
     pub(crate) live: bool,
     /// What it says of itself; nothing when it is of the first version.
     pub(crate) vitals: Option<Vitals>,
+    /// It lives and never says how it is. Vitals come with each heartbeat, so the second one tells.
+    taciturn: bool,
+}
+
+impl Member {
+    fn understands(&self) -> Understands {
+        match self.vitals {
+            Some(vitals) => vitals.listening.map_or(Understands::Nothing, Understands::Hashing),
+            None if self.taciturn => Understands::Nothing,
+            None => Understands::Unknown,
+        }
+    }
 }
 
 /// What changed.
@@ -65,11 +78,12 @@ impl Membership {
             return vec![Change::Revenant(from)];
         }
         let mut changes = Vec::new();
-        let fresh = Member { generation, heard_at: now, live: true, vitals: None };
+        let fresh = Member { generation, heard_at: now, live: true, vitals: None, taciturn: false };
         match self.members.get_mut(&tag) {
             Some(known) if known.generation > generation => return changes,
             Some(known) if known.generation == generation => {
                 known.heard_at = now;
+                known.taciturn = known.vitals.is_none();
                 if std::mem::replace(&mut known.live, true) {
                     return changes;
                 }
@@ -96,6 +110,28 @@ impl Membership {
         {
             known.vitals = Some(vitals);
         }
+    }
+
+    /// A node said where it listens for rooms. False when nothing else is known of it yet.
+    pub(crate) fn listens(&mut self, from: Identity, listening: Listening) -> bool {
+        let known = self.members.get_mut(&from.tag).filter(|known| known.generation == from.generation);
+        let vitals = known.and_then(|known| known.vitals.as_mut());
+        vitals.map(|vitals| vitals.listening = Some(listening)).is_some()
+    }
+
+    /// The other nodes that are not gone for good, silent ones among them: what they publish may be on its way, and they
+    /// may come back.
+    pub(crate) fn peers(&self) -> Vec<Peer> {
+        let peers = self.members.iter().map(|(tag, member)| Peer {
+            identity: Identity { tag: *tag, generation: member.generation },
+            understands: member.understands(),
+        });
+        peers.collect()
+    }
+
+    /// Where the other nodes listen, silent ones among them.
+    pub(crate) fn audience(&self, own_buckets: u32, certain: bool) -> Audience {
+        Audience::of(self.members.values().map(Member::understands), own_buckets, certain)
     }
 
     /// A node leaves.

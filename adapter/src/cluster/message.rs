@@ -41,6 +41,15 @@ pub(crate) enum Message {
     Cancel {
         id: u64,
     },
+    /// From now on the node listens so for rooms. Who publishes accordingly says `Heard`.
+    Listens {
+        number: u64,
+        listening: Listening,
+    },
+    /// To a node that said `Listens`: what is published from now on goes where it listens.
+    Heard {
+        number: u64,
+    },
     Broadcast(Broadcast),
     /// A server-side emit that wants no answer.
     ServerEvent {
@@ -73,6 +82,19 @@ pub(crate) struct Vitals {
     pub(crate) sockets: u64,
     /// Rooms with members on the node, over all namespaces.
     pub(crate) rooms: u64,
+    /// Where the node listens for rooms; nothing when it is of a build that knows only the rooms' own subjects.
+    pub(crate) listening: Option<Listening>,
+}
+
+/// Where a node listens for the rooms that have members on it. At least one of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listening {
+    /// On the subject of each room.
+    pub(crate) exact: bool,
+    /// On the subjects of their buckets.
+    pub(crate) hashed: bool,
+    /// The number of buckets that the node knows.
+    pub(crate) buckets: u32,
 }
 
 /// A packet for the sockets that a selector means.

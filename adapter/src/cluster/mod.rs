@@ -20,6 +20,11 @@ mod receive;
 mod recent;
 mod relay;
 mod requests;
+mod rerouting;
+mod room_subjects;
+mod routing;
+#[cfg(test)]
+mod routing_tests;
 mod subject;
 mod tasks;
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! `receive`, what runs by itself is in `tasks`.
 //!
 //! Locks here are leaves: none is held while another one is taken, except the state of a relay under the list of relays.
-//! The lock of `interests` is taken under the lock of a room shard.
+//! The lock of `interests` is taken under the lock of a room shard, and that of `membership` under the one of `audience`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,6 +25,8 @@ use super::outbox::{Confirm, Outbox};
 use super::recent::Recent;
 use super::relay::Relay;
 use super::requests::Requests;
+use super::room_subjects::bucket_of;
+use super::routing::{Audience, Routing};
 use super::{Bus, ClusterConfig, Subject, subject, wire};
 use crate::adapter::{AdapterError, NamespaceEvents, Status};
 use crate::counters::Counters;
@@ -67,12 +69,14 @@ struct RoomInterest {
 
 impl RoomObserver for RoomInterest {
     fn occupied(&self, room: &Room) {
-        self.interests.want(&subject::room(&self.namespace, room));
+        if self.interests.state.lock().occupied(&self.namespace, room) {
+            self.interests.wake.notify_one();
+        }
     }
 
     fn vacated(&self, room: &Room) {
-        let subject = subject::room(&self.namespace, room);
-        if self.interests.state.lock().release(&subject, Instant::now().into_std()) {
+        let now = Instant::now().into_std();
+        if self.interests.state.lock().vacated(&self.namespace, room, now) {
             self.interests.wake.notify_one();
         }
     }
@@ -101,6 +105,12 @@ pub(crate) struct Node {
     /// Nodes that are gone for good and do not know it; they are told at once, too.
     pub(crate) revenants: Mutex<Vec<Identity>>,
     pub(crate) interests: Arc<Interests>,
+    /// Whether this node listens to rooms or to buckets of them.
+    pub(crate) routing: Mutex<Routing>,
+    /// Where the others listen, by `membership`.
+    pub(crate) audience: RwLock<Audience>,
+    /// Whoever is there has had several heartbeats' time to say where it listens.
+    pub(crate) audience_known: AtomicBool,
     pub(crate) requests: Requests,
     /// Emits with acks that wait for other nodes.
     pub(crate) collectors: Mutex<FxHashMap<u64, Arc<Collector>>>,
@@ -137,7 +147,9 @@ fn semaphore(permits: usize) -> Arc<Semaphore> {
 impl Node {
     pub(crate) fn new(bus: Arc<dyn Bus>, config: ClusterConfig, identity: Identity) -> Arc<Self> {
         let counters = Arc::new(Counters::default());
-        let interest = Interest::new(config.linger);
+        let buckets = config.hashed_subjects.max(1);
+        let interest = Interest::new(config.linger, buckets);
+        let routing = Routing::new(config.max_room_subjects, buckets, config.linger, config.heartbeat);
         Arc::new(Self {
             bus,
             identity: RwLock::new(identity),
@@ -151,6 +163,9 @@ impl Node {
             greeters: Mutex::default(),
             revenants: Mutex::default(),
             interests: Arc::new(Interests { state: Mutex::new(interest), wake: Notify::new() }),
+            routing: Mutex::new(routing),
+            audience: RwLock::new(Audience::of(std::iter::empty(), buckets, false)),
+            audience_known: AtomicBool::new(false),
             requests: Requests::default(),
             collectors: Mutex::default(),
             ready_relays: Mutex::default(),
@@ -268,6 +283,7 @@ impl Node {
             }
         };
         let mut subjects: Vec<Subject> = Vec::with_capacity(rooms.len());
+        let audience = self.audience.read();
         for (_, room) in rooms.iter().enumerate().filter(|(at, room)| !rooms[..*at].contains(room)) {
             // The socket of that id is with its node. Others may have joined a room of that name.
             if let Some(owner) = self.other_owner(room) {
@@ -276,7 +292,16 @@ impl Node {
                     subjects.push(subject);
                 }
             }
-            subjects.push(subject::room(&namespace.name, room));
+            if audience.exact {
+                subjects.push(subject::room(&namespace.name, room));
+            }
+            for buckets in &audience.buckets {
+                let bucket = bucket_of(&namespace.name, room, *buckets);
+                let subject = subject::bucket(*buckets, bucket);
+                if !subjects.contains(&subject) {
+                    subjects.push(subject);
+                }
+            }
         }
         subjects
     }
@@ -313,6 +338,7 @@ impl Node {
             said_at: self.now_ms(),
             sockets: sum(LocalAdapter::socket_count),
             rooms: sum(LocalAdapter::room_count),
+            listening: Some(self.routing.lock().listening()),
         }
     }
 
@@ -326,6 +352,7 @@ impl Node {
         tracing::error!(node = %self.me().tag, "the cluster took this node for dead: disconnecting its sockets");
         let namespaces: Vec<_> = self.namespaces.read().values().map(Arc::clone).collect();
         namespaces.iter().for_each(|namespace| namespace.local.fence());
+        self.routing.lock().reborn(Instant::now().into_std());
         self.update_status();
         self.resynced.store(true, Ordering::Release);
         self.wake.notify_one();
@@ -337,9 +364,7 @@ impl Node {
         namespace: &Namespace,
         rooms: &[Room],
     ) -> impl Future<Output = Result<(), AdapterError>> + Send + use<> {
-        let rooms = rooms.iter().map(|room| subject::room(&namespace.name, room));
-        let subjects: Vec<_> = std::iter::once(namespace.subject.clone()).chain(rooms).collect();
-        let wait = self.interests.state.lock().wait(&subjects);
+        let wait = self.interests.state.lock().wait_for_rooms(&namespace.subject, &namespace.name, rooms);
         let timeout = self.config.subscribe_timeout;
         async move {
             match wait {

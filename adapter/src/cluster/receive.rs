@@ -8,11 +8,11 @@ use bytes::Bytes;
 use roomcast_protocol::socketio::{Args, EncodedPacket};
 use tokio::time::Instant;
 
-use super::message::{Answer, Broadcast, Envelope, Identity, Message, Op};
+use super::message::{Answer, Broadcast, Envelope, Identity, Listening, Message, Op};
 use super::node::{MAX_GREETERS, Namespace, Node};
 use super::relay::{Relay, chunks};
 use super::wire::{self, WireError};
-use super::{BusSink, BusState};
+use super::{BusSink, BusState, subject};
 use crate::adapter::ServerReply;
 use crate::id::NodeTag;
 use crate::local::deadline_of;
@@ -40,6 +40,7 @@ impl BusSink for Ear {
 impl Node {
     fn broker_up(&self) {
         self.membership.lock().hear(Instant::now().into_std());
+        self.forget_audience();
         self.interests.state.lock().up();
         self.outbox.set_up(true);
         self.interests.wake.notify_one();
@@ -81,6 +82,7 @@ impl Node {
                     self.fence();
                 }
             }
+            Message::Listens { number, listening } => self.listens(envelope.from, number, listening),
             // Until the tag is certain this node has promised nothing to anybody.
             _ if !self.is_claimed() => {}
             Message::Cancel { id } => {
@@ -97,6 +99,11 @@ impl Node {
                     self.request(envelope.from.tag, id, self.find(&namespace), op);
                 } else {
                     self.counters.duplicate.add(1);
+                }
+            }
+            Message::Heard { number } => {
+                if self.routing.lock().heard(envelope.from, number) {
+                    self.wake.notify_one();
                 }
             }
             Message::Response { id, last, answer } => self.response(envelope.from.tag, id, last, answer),
@@ -149,13 +156,25 @@ impl Node {
                 Vec::new()
             }
         };
+        self.refresh_audience();
         self.apply(changes);
+    }
+
+    /// Another node asks to be published to where it listens. The answer is queued behind what was published before.
+    fn listens(&self, from: Identity, number: u64, listening: Listening) {
+        let known = self.membership.lock().listens(from, listening);
+        self.refresh_audience();
+        if known && self.is_claimed() {
+            // When it is refused, the other node asks again.
+            let _ = self.publish(vec![subject::node(from.tag)], &Message::Heard { number }, None);
+        }
     }
 
     /// What this node said to all at this time of its own has come back. A copy that was sent to one node does too.
     fn echo(&self, said_at: u64) {
         let echo = self.epoch + Duration::from_millis(said_at);
         let changes = self.membership.lock().echo(echo.into_std());
+        self.refresh_audience();
         self.apply(changes);
     }
 

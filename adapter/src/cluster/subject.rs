@@ -3,6 +3,11 @@
 use super::Subject;
 use crate::id::NodeTag;
 
+/// How the subjects of rooms begin.
+pub(crate) const ROOM: &str = "room/";
+/// How the subjects of buckets of rooms begin.
+pub(crate) const BUCKET: &str = "hash/";
+
 /// Every node: membership, requests.
 pub(crate) fn all() -> Subject {
     "all".into()
@@ -20,5 +25,11 @@ pub(crate) fn namespace(namespace: &str) -> Subject {
 
 /// Every node that has a member of a room.
 pub(crate) fn room(namespace: &str, room: &str) -> Subject {
-    format!("room/{namespace}\0{room}").into()
+    format!("{ROOM}{namespace}\0{room}").into()
+}
+
+/// Every node that listens by hash and has a member of a room of this bucket. The number of buckets is in the name: those
+/// who do not agree on it do not misunderstand each other.
+pub(crate) fn bucket(buckets: u32, bucket: u32) -> Subject {
+    format!("{BUCKET}{buckets}/{bucket}").into()
 }

@@ -37,13 +37,10 @@ impl Node {
         let mut heartbeat = tokio::time::interval(self.config.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut discovered_at: Option<Instant> = None;
+        let mut known_at = Some(Instant::now() + self.config.expiry);
         loop {
-            let discovery = async {
-                match discovered_at {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let (discovery, knowledge) = (at(discovered_at), at(known_at));
+            let routing = at(self.next_rerouting());
             tokio::select! {
                 _ = heartbeat.tick() => {
                     self.notice_a_hang();
@@ -54,10 +51,18 @@ impl Node {
                     discovered_at = None;
                     // Unless the broker went away meanwhile, and everything begins again.
                     if self.interests.state.lock().is_ready() {
+                        known_at = Some(Instant::now() + self.config.expiry);
                         self.members_known.store(true, Ordering::Release);
                         self.update_status();
                     }
                 }
+                () = knowledge => {
+                    known_at = None;
+                    let known = self.members_known.load(Ordering::Acquire);
+                    self.audience_known.store(known, Ordering::Release);
+                    self.refresh_audience();
+                }
+                () = routing => {}
             }
             self.notice_a_hang();
             self.answer_greeters().await;
@@ -65,6 +70,7 @@ impl Node {
             if self.resynced.swap(false, Ordering::AcqRel) {
                 discovered_at = self.greet_again().await;
             }
+            self.route().await;
         }
     }
 
@@ -94,6 +100,7 @@ impl Node {
         if alone {
             return;
         }
+        self.forget_audience();
         if hung >= self.config.lease {
             self.fence();
         } else {
@@ -150,29 +157,29 @@ impl Node {
 
     /// The task of the subscriptions. Never ends.
     pub(crate) async fn run_interest(self: Arc<Self>) {
-        let mut was_ready = true;
+        let (mut was_ready, mut was_prepared) = (true, true);
         loop {
-            let (operation, next, ready) = {
+            let (operation, next, ready, prepared) = {
                 let mut interest = self.interests.state.lock();
                 let operation = interest.next_operation(Instant::now().into_std());
-                (operation, interest.next_timeout(), interest.is_ready())
+                let [rooms, buckets] = interest.kinds();
+                self.counters.subscribed_rooms.set(rooms as u64);
+                self.counters.subscribed_buckets.set(buckets as u64);
+                (operation, interest.next_timeout(), interest.is_ready(), interest.is_prepared())
             };
             if ready && !was_ready {
                 self.resynced.store(true, Ordering::Release);
                 self.wake.notify_one();
             }
-            was_ready = ready;
+            if prepared && !was_prepared {
+                self.wake.notify_one();
+            }
+            (was_ready, was_prepared) = (ready, prepared);
             self.update_status();
             let Some(operation) = operation else {
-                let linger = async {
-                    match next {
-                        Some(at) => tokio::time::sleep_until(at.into()).await,
-                        None => std::future::pending().await,
-                    }
-                };
                 tokio::select! {
                     () = self.interests.wake.notified() => {}
-                    () = linger => {}
+                    () = at(next.map(Instant::from)) => {}
                 }
                 continue;
             };
@@ -183,11 +190,25 @@ impl Node {
             };
             let ok = matches!(timeout(self.config.subscribe_timeout, call).await, Ok(Ok(())));
             let failed = operation.subscribe && !ok;
+            let (subscribed, count) = (operation.subscribe, operation.subjects.len() as u64);
             self.interests.state.lock().done(operation, ok, Instant::now().into_std());
+            match subscribed {
+                true if ok => self.counters.subscribed.add(count),
+                true => {}
+                false => self.counters.unsubscribed.add(count),
+            }
             if failed {
                 self.counters.subscribe_failed.add(1);
                 sleep(RETRY).await;
             }
         }
+    }
+}
+
+/// Ready at this time; never, if there is none.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }

@@ -59,13 +59,17 @@ impl Bus for OldBus {
     }
 }
 
+async fn old_node(hub: &MemoryHub) -> TestNode {
+    let bus = hub.bus();
+    let old = ClusterFactory::start(Arc::new(OldBus(bus.clone())), ClusterConfig::default()).await.unwrap();
+    TestNode { bus, adapter: old.namespace("/", Arc::new(Quiet)), factory: old }
+}
+
 #[tokio::test(start_paused = true)]
 async fn nodes_of_two_versions_are_one_cluster() {
     let hub = MemoryHub::new();
     let new = TestNode::start(&hub).await;
-    let bus = hub.bus();
-    let old = ClusterFactory::start(Arc::new(OldBus(bus.clone())), ClusterConfig::default()).await.unwrap();
-    let old = TestNode { bus, adapter: old.namespace("/", Arc::new(Quiet)), factory: old };
+    let old = old_node(&hub).await;
     let newer = TestNode::start(&hub).await;
     for node in [&new, &old, &newer] {
         assert_eq!(node.factory.nodes().len(), 3);
@@ -87,4 +91,36 @@ async fn nodes_of_two_versions_are_one_cluster() {
     old.bus.set_up(false);
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert_eq!(new.factory.nodes().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_listens_to_buckets_beside_the_first_version() {
+    let hub = MemoryHub::new();
+    let mut new = Vec::new();
+    for _ in 0..2 {
+        let config = ClusterConfig { max_room_subjects: 0, ..ClusterConfig::default() };
+        let bus = hub.bus();
+        let factory = ClusterFactory::start(bus.clone(), config).await.unwrap();
+        new.push(TestNode { bus, adapter: factory.namespace("/", Arc::new(Quiet)), factory });
+    }
+    let hashed = |node: &TestNode| node.factory.counters().hashed.get() == 1;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(new.iter().all(hashed));
+    let (_, mailbox) = new[0].socket(1, &["x"]).await;
+    let old = old_node(&hub).await;
+    let (_, at_old) = old.socket(1, &["x"]).await;
+    new[1].adapter.broadcast_confirmed(&Selector::rooms(["x"]), &packet("e")).await.unwrap();
+    assert_eq!((count(&mailbox), count(&at_old)), (1, 1));
+    // Back, whatever the number of rooms and however short the stay; and there again when it has gone.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    for round in 0..40 {
+        assert!(!new.iter().any(hashed), "round {round}");
+        old.adapter.broadcast_confirmed(&Selector::rooms(["x"]), &packet("e")).await.unwrap();
+        assert_eq!((count(&mailbox), count(&at_old)), (1, 1));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    assert_eq!(new[0].factory.counters().routing_refused.get(), 1);
+    old.factory.shutdown().await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(new.iter().all(hashed));
 }

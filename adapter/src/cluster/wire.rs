@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use roomcast_protocol::socketio::Args;
 
-use super::message::{Answer, Broadcast, Envelope, Identity, Message, Op, Vitals};
+use super::message::{Answer, Broadcast, Envelope, Identity, Listening, Message, Op, Vitals};
 use crate::id::{NodeTag, SocketId};
 use crate::selector::{Room, Selector, Target};
 
@@ -47,7 +47,15 @@ pub(crate) fn encode(from: Identity, message: &Message) -> Bytes {
     match message {
         Message::Hello | Message::Heartbeat | Message::Goodbye => {}
         Message::Vitals(vitals) => put_vitals(&mut out, vitals),
-        Message::Buried { generation: number } | Message::Cancel { id: number } => out.put_u64_le(*number),
+        Message::Buried { generation: number }
+        | Message::Cancel { id: number }
+        | Message::Heard { number } => {
+            out.put_u64_le(*number);
+        }
+        Message::Listens { number, listening } => {
+            out.put_u64_le(*number);
+            put_listening(&mut out, *listening);
+        }
         Message::Broadcast(broadcast) => put_broadcast(&mut out, broadcast),
         Message::ServerEvent { namespace, name, args } => {
             put_str(&mut out, namespace);
@@ -87,6 +95,8 @@ fn version_and_kind(message: &Message) -> (u8, u8) {
         Message::Vitals(_) => (2, 7),
         Message::Buried { .. } => (2, 8),
         Message::Cancel { .. } => (2, 16),
+        Message::Listens { .. } => (2, 20),
+        Message::Heard { .. } => (2, 21),
     }
 }
 
@@ -140,10 +150,18 @@ fn put_broadcast(out: &mut BytesMut, broadcast: &Broadcast) {
 
 /// With a length, so that a later version may say more.
 fn put_vitals(out: &mut BytesMut, vitals: &Vitals) {
-    let Vitals { version, said_at, sockets, rooms } = *vitals;
-    out.put_u32_le(25);
+    let Vitals { version, said_at, sockets, rooms, listening } = *vitals;
+    out.put_u32_le(if listening.is_some() { 30 } else { 25 });
     out.put_u8(version);
     [said_at, sockets, rooms].into_iter().for_each(|number| out.put_u64_le(number));
+    if let Some(listening) = listening {
+        put_listening(out, listening);
+    }
+}
+
+fn put_listening(out: &mut BytesMut, listening: Listening) {
+    out.put_u8(u8::from(listening.exact) | u8::from(listening.hashed) << 1);
+    out.put_u32_le(listening.buckets);
 }
 
 fn put_op(out: &mut BytesMut, op: &Op) {
@@ -243,6 +261,8 @@ pub(crate) fn decode(payload: Bytes) -> Result<Envelope, WireError> {
         7 => Message::Vitals(reader.vitals()?),
         8 => Message::Buried { generation: reader.u64()? },
         16 => Message::Cancel { id: reader.u64()? },
+        20 => Message::Listens { number: reader.u64()?, listening: reader.listening()? },
+        21 => Message::Heard { number: reader.u64()? },
         _ => return Err(WireError::Invalid),
     };
     if reader.0.has_remaining() || version_and_kind(&message).0 != version {
@@ -343,7 +363,18 @@ impl Reader {
 
     fn vitals(&mut self) -> Result<Vitals, WireError> {
         let mut known = Self(self.bytes()?);
-        Ok(Vitals { version: known.u8()?, said_at: known.u64()?, sockets: known.u64()?, rooms: known.u64()? })
+        let (version, said_at) = (known.u8()?, known.u64()?);
+        let (sockets, rooms) = (known.u64()?, known.u64()?);
+        let listening = known.0.has_remaining().then(|| known.listening()).transpose()?;
+        Ok(Vitals { version, said_at, sockets, rooms, listening })
+    }
+
+    fn listening(&mut self) -> Result<Listening, WireError> {
+        let (how, buckets) = (self.u8()?, self.0.try_get_u32_le().map_err(|_| WireError::Truncated)?);
+        if !(1..=3).contains(&how) || buckets == 0 {
+            return Err(WireError::Invalid);
+        }
+        Ok(Listening { exact: how & 1 != 0, hashed: how & 2 != 0, buckets })
     }
 
     fn op(&mut self) -> Result<Op, WireError> {

@@ -25,6 +25,8 @@ fn selector() -> Selector {
     Selector { to: Target::Rooms(vec!["a".into(), "".into()]), except: vec!["é".into()], local: false }
 }
 
+const LISTENING: Option<Listening> = Some(Listening { exact: true, hashed: true, buckets: 16_384 });
+
 fn every_message() -> Vec<Message> {
     let request = |op| Message::Request { id: 7, namespace: "/".into(), op };
     let response = |answer| Message::Response { id: u64::MAX, last: true, answer };
@@ -56,9 +58,12 @@ fn every_message() -> Vec<Message> {
         response(Answer::Asked(vec![id("a"), id("b")])),
         response(Answer::Settled(vec![(id("a"), Some(binary_args())), (id("b"), None)])),
         response(Answer::Refused),
-        Message::Vitals(Vitals { version: 2, said_at: 3, sockets: 4, rooms: 5 }),
+        Message::Vitals(Vitals { version: 2, said_at: 3, sockets: 4, rooms: 5, listening: LISTENING }),
+        Message::Vitals(Vitals { version: 2, ..Vitals::default() }),
         Message::Buried { generation: 6 },
         Message::Cancel { id: 7 },
+        Message::Listens { number: 7, listening: Listening { exact: true, hashed: false, buckets: 1 } },
+        Message::Heard { number: 8 },
     ]
 }
 
@@ -101,7 +106,7 @@ fn what_version_1_said_is_understood_and_said_in_the_same_way() {
 
 #[test]
 fn a_later_version_may_say_more_of_itself() {
-    let vitals = Vitals { version: 3, ..Vitals::default() };
+    let vitals = Vitals { version: 3, listening: LISTENING, ..Vitals::default() };
     let mut bytes = encode(from(), &Message::Vitals(vitals)).to_vec();
     bytes[16] += 4;
     bytes.extend(b"more");
@@ -155,7 +160,7 @@ fn a_list_that_says_to_be_longer_than_the_message_allocates_nothing() {
 
 proptest! {
     #[test]
-    fn any_bytes_decode_to_something(version in 1_u8..3, kind in 0_u8..10, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_decode_to_something(version in 1_u8..3, kind in 0_u8..24, body in proptest::collection::vec(any::<u8>(), 0..200)) {
         let mut bytes = encode(from(), &Message::Hello).to_vec();
         (bytes[2], bytes[3]) = (version, kind);
         bytes.extend(body);

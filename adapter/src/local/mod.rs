@@ -147,6 +147,11 @@ impl LocalAdapter {
         self.rooms.len()
     }
 
+    /// Visits the rooms that were joined. Changes of a room wait meanwhile, so `visit` must return at once.
+    pub(crate) fn for_each_room(&self, visit: impl FnMut(&Room)) {
+        self.rooms.for_each(visit);
+    }
+
     /// Describes the sockets of this node that a selector means.
     pub(crate) fn fetch(&self, selector: &Selector) -> Vec<RemoteSocket> {
         let selected = self.select(selector);

@@ -95,6 +95,11 @@ impl Rooms {
         RoomGuards { rooms: self, guards: sockets::guards(&self.shards, set) }
     }
 
+    /// Visits all rooms, those of a shard under its lock. Like an observer, `visit` must return at once.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&Room)) {
+        self.shards.iter().for_each(|shard| shard.read().keys().for_each(&mut visit));
+    }
+
     /// The number of rooms.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().len()).sum()

@@ -41,6 +41,11 @@ section! {
         subscribe_timeout: Duration = Duration::from_secs(5),
         /// An emit to more rooms than this goes to all nodes of the namespace, once.
         max_rooms_per_emit: usize = 64,
+        /// A node with members of more rooms than this listens to buckets of rooms at the broker, and no more to each of its
+        /// rooms, until it has less than half as many. 0 is always buckets.
+        max_room_subjects: usize = 65_536,
+        /// The number of buckets. The same on all nodes: beside a node with another number none goes over to buckets.
+        hashed_subjects: u32 = 16_384,
         /// How long a node keeps listening for a room after the last member left.
         #[serde(with = "units::duration")]
         linger: Duration = Duration::from_secs(5),

@@ -9,6 +9,9 @@ use super::{Access, AdapterKind, Config, Namespace, Problem, RedisPubSub, SameSi
 /// The shortest API key: 16 characters of hex are 64 bits.
 const MIN_KEY_LENGTH: usize = 16;
 
+/// Each is a number in memory.
+const MAX_HASHED_SUBJECTS: u32 = 1 << 20;
+
 const EVENT: &str = "an event name that a client may send";
 const RESERVED_EVENTS: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
@@ -137,6 +140,7 @@ fn bounds(config: &Config, problems: &mut Vec<Problem>) {
         ("mailbox.max_items", config.mailbox.max_items),
         ("mailbox.max_bytes", config.mailbox.max_bytes),
         ("adapter.max_rooms_per_emit", adapter.max_rooms_per_emit),
+        ("adapter.hashed_subjects", adapter.hashed_subjects as usize),
         ("adapter.outbox.max_items", adapter.outbox.max_items),
         ("adapter.outbox.max_bytes", adapter.outbox.max_bytes),
         ("api.max_body", config.api.max_body),
@@ -152,6 +156,10 @@ fn bounds(config: &Config, problems: &mut Vec<Problem>) {
         problems.push(Problem::Empty("engine.transports".to_owned()));
     }
     problems.extend(twice("engine.transports", engine.transports.iter().map(|transport| transport.as_str())));
+    if adapter.hashed_subjects > MAX_HASHED_SUBJECTS {
+        let number = adapter.hashed_subjects.to_string();
+        problems.push(form("adapter.hashed_subjects", &number, "a number up to 1048576"));
+    }
     if adapter.lease < adapter.expiry {
         problems.push(Problem::Order { longer: "adapter.lease", shorter: "`adapter.expiry`" });
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use roomcast_adapter::{Counter, Counters, LinkStats};
+use roomcast_adapter::{Counter, Counters, Gauge, LinkStats};
 
 use crate::metrics::{Metrics, Source, SourceKind};
 
@@ -11,6 +11,7 @@ type Figure =
     (&'static str, &'static str, &'static [(&'static str, &'static str)], fn(&Counters) -> &Counter);
 
 const DROPPED: &str = "What was not delivered.";
+const SUBSCRIPTIONS: &str = "Subscriptions for rooms at the broker.";
 const MALFORMED: &str = "Messages of the broker that could not be read.";
 const REFUSED: &str = "Messages that the broker did not take.";
 
@@ -46,6 +47,17 @@ static FIGURES: &[Figure] = &[
     }),
     ("bus_down_total", "Times the broker went away.", &[], |c| &c.broker_down),
     ("bus_subscribe_failed_total", "Subscription attempts that failed.", &[], |c| &c.subscribe_failed),
+    ("bus_subscribed_total", "Subscriptions that were made.", &[], |c| &c.subscribed),
+    ("bus_unsubscribed_total", "Subscriptions that were let go.", &[], |c| &c.unsubscribed),
+    ("cluster_routing_switches_total", "Times this node went over to buckets of rooms, or back.", &[], |c| {
+        &c.routing_switches
+    }),
+    (
+        "cluster_routing_refused_total",
+        "Times this node should have gone over to buckets of rooms, and another node did not know them.",
+        &[],
+        |c| &c.routing_refused,
+    ),
     ("cluster_members_joined_total", "Other nodes that were found.", &[], |c| &c.members_joined),
     ("cluster_members_left_total", "Other nodes that left or fell silent.", &[], |c| &c.members_left),
     ("cluster_members_gone_total", "Other nodes that are gone for good.", &[], |c| &c.members_gone),
@@ -67,11 +79,12 @@ pub(super) type ReadLink = Arc<dyn Fn() -> LinkStats + Send + Sync>;
 /// A figure of the connections: its name, its help, and where it is kept.
 type LinkFigure = (&'static str, &'static str, fn(&LinkStats) -> u64);
 
-const LINK_FIGURES: [LinkFigure; 6] = [
+static LINK_FIGURES: &[LinkFigure] = &[
     ("bus_link_received_total", "Messages that came from the broker, this node's own among them.", |s| {
         s.received
     }),
     ("bus_link_lost_total", "Messages that were dropped before they were read, at least.", |s| s.lost),
+    ("bus_link_gaps_total", "Times messages may have been missed as a subscription moved.", |s| s.gaps),
     ("bus_link_outages_total", "Times the connections to the broker were lost.", |s| s.outages),
     ("bus_link_refused_total", "Messages that were refused or not confirmed.", |s| s.refused),
     ("bus_link_slow_consumer_total", "Times messages were dropped as this node was slow.", |s| {
@@ -94,15 +107,31 @@ pub(super) fn export_link(metrics: &Metrics, link: &ReadLink) {
     }
 }
 
+/// What comes and goes.
+static GAUGES: &[(&str, &str, &[(&str, &str)], fn(&Counters) -> &Gauge)] = &[
+    ("bus_subscriptions", SUBSCRIPTIONS, &[("kind", "room")], |c| &c.subscribed_rooms),
+    ("bus_subscriptions", SUBSCRIPTIONS, &[("kind", "bucket")], |c| &c.subscribed_buckets),
+    ("cluster_rooms_hashed", "1 while this node listens to buckets of rooms.", &[], |c| &c.hashed),
+];
+
 /// Has every counter of the adapter read when metrics are asked for.
 pub(super) fn export_counters(metrics: &Metrics, counters: &Arc<Counters>) {
     for (name, help, labels, counter) in FIGURES {
         let counters = Arc::clone(counters);
         let read = Box::new(move || counter(&counters).get() as f64);
-        let source = Source { kind: SourceKind::Counter, name, help, labels, read };
-        if let Err(error) = metrics.register_source(source) {
-            tracing::warn!(name, %error, "a figure of the adapter is not exported");
-        }
+        export(metrics, Source { kind: SourceKind::Counter, name, help, labels, read });
+    }
+    for (name, help, labels, gauge) in GAUGES {
+        let counters = Arc::clone(counters);
+        let read = Box::new(move || gauge(&counters).get() as f64);
+        export(metrics, Source { kind: SourceKind::Gauge, name, help, labels, read });
+    }
+}
+
+fn export(metrics: &Metrics, source: Source) {
+    let name = source.name;
+    if let Err(error) = metrics.register_source(source) {
+        tracing::warn!(name, %error, "a figure of the adapter is not exported");
     }
 }
 
@@ -118,7 +147,8 @@ mod tests {
         counters.deliveries.add(3);
         let text = metrics.render();
         assert!(text.contains("roomcast_deliveries_total 3"), "{text}");
-        for (name, _, labels, _) in FIGURES {
+        let counters = FIGURES.iter().map(|(name, _, labels, _)| (name, labels));
+        for (name, labels) in counters.chain(GAUGES.iter().map(|(name, _, labels, _)| (name, labels))) {
             let label = labels.first().map_or(String::new(), |(key, value)| format!("{{{key}=\"{value}\"}}"));
             assert!(text.contains(&format!("roomcast_{name}{label} ")), "{name}{label}");
         }

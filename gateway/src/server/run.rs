@@ -180,6 +180,8 @@ fn cluster_config(config: &Config) -> ClusterConfig {
         outbox_bytes: adapter.outbox.max_bytes,
         max_requests: adapter.max_requests,
         max_rooms_per_emit: adapter.max_rooms_per_emit,
+        max_room_subjects: adapter.max_room_subjects,
+        hashed_subjects: adapter.hashed_subjects,
         ..ClusterConfig::default()
     }
 }
