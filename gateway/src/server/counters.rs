@@ -107,8 +107,11 @@ pub(super) fn export_link(metrics: &Metrics, link: &ReadLink) {
     }
 }
 
+type GaugeFigure =
+    (&'static str, &'static str, &'static [(&'static str, &'static str)], fn(&Counters) -> &Gauge);
+
 /// What comes and goes.
-static GAUGES: &[(&str, &str, &[(&str, &str)], fn(&Counters) -> &Gauge)] = &[
+static GAUGES: &[GaugeFigure] = &[
     ("bus_subscriptions", SUBSCRIPTIONS, &[("kind", "room")], |c| &c.subscribed_rooms),
     ("bus_subscriptions", SUBSCRIPTIONS, &[("kind", "bucket")], |c| &c.subscribed_buckets),
     ("cluster_rooms_hashed", "1 while this node listens to buckets of rooms.", &[], |c| &c.hashed),
