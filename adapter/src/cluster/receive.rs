@@ -100,6 +100,13 @@ impl Node {
                 }
             }
             Message::Response { id, last, answer } => self.response(envelope.from.tag, id, last, answer),
+            Message::Update(update) => self.directory_update(envelope.from, update),
+            Message::Resync { session } => self.directory.state.lock().resync(envelope.from, session),
+            Message::Query { id, query } => self.directory_query(envelope.from.tag, id, &query),
+            Message::Found { id, known } => {
+                let answer = known.map_or(Answer::Refused, Answer::Known);
+                self.requests.answer(id, envelope.from.tag, true, answer);
+            }
         }
     }
 
@@ -290,7 +297,8 @@ impl Node {
                 }
             }
             Answer::Refused => collector.node_lost(from),
-            Answer::Nothing | Answer::Count(_) | Answer::Sockets(_) | Answer::Reply(_) => {}
+            Answer::Nothing | Answer::Count(_) | Answer::Sockets(_) | Answer::Reply(_) | Answer::Known(_) => {
+            }
         }
     }
 }

@@ -69,6 +69,28 @@ pub async fn sockets_are_counted(cluster: &TestCluster) {
     }
 }
 
+/// The count of a room is known by every node, without asking all, some time after it changed.
+pub async fn rooms_are_counted(cluster: &TestCluster) {
+    let mut sockets = Vec::new();
+    for number in 0..9 {
+        sockets.push(cluster.socket(number % 3, if number % 2 == 0 { &["even", "x"] } else { &["x"] }).await);
+    }
+    let own = sockets[4].id;
+    for (room, expected) in [("even", 5), ("x", 9), ("nowhere", 0), (own.as_str(), 1)] {
+        for node in 0..3 {
+            cluster.wait_for_count(node, room, expected).await;
+        }
+    }
+    sockets[0].adapter.leave(sockets[0].id, "x");
+    sockets[1].adapter.remove(sockets[1].id);
+    assert_eq!(sockets[2].adapter.join(sockets[2].id, &[own.as_str().into()]).await, Ok(true));
+    for (room, expected) in [("x", 7), (own.as_str(), 2), (sockets[1].id.as_str(), 0)] {
+        for node in 0..3 {
+            cluster.wait_for_count(node, room, expected).await;
+        }
+    }
+}
+
 /// Sockets join and leave rooms by selector, wherever they are.
 pub async fn sockets_join_and_leave_by_selector(cluster: &TestCluster) {
     let (mut a, mut b, mut c) =

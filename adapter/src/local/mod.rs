@@ -20,6 +20,7 @@ pub(crate) use collector::{Acks, Collector, deadline_of};
 pub use factory::LocalFactory;
 use roomcast_protocol::socketio::{AckId, Args, EncodedPacket};
 pub(crate) use rooms::RoomObserver;
+pub(crate) use sockets::SHARDS;
 
 use self::acks::{AckTable, MAX_AWAITED_ACKS};
 use self::fanout::Tally;
@@ -135,6 +136,33 @@ impl LocalAdapter {
         for (_, mailbox) in self.select(&Selector::all()) {
             mailbox.close(CloseCause::Fenced);
         }
+    }
+
+    fn observe_socket(&self, id: SocketId) {
+        if let Some(observer) = self.rooms.observer() {
+            observer.socket_changed(id);
+        }
+    }
+
+    /// The number of sockets that have joined a room, that of its name not counted.
+    pub(crate) fn joined(&self, room: &str) -> usize {
+        self.rooms.members(room)
+    }
+
+    /// True if the socket is here.
+    pub(crate) fn contains(&self, id: SocketId) -> bool {
+        self.sockets.contains(id)
+    }
+
+    /// The number of sockets in a room.
+    pub(crate) fn members(&self, room: &str) -> usize {
+        self.joined(room) + usize::from(room.parse().is_ok_and(|id| self.contains(id)))
+    }
+
+    /// A part of the rooms that were joined, with the number of those who did, and a part of the sockets. There are
+    /// `SHARDS` parts.
+    pub(crate) fn part(&self, part: usize) -> (Vec<(Room, usize)>, Vec<SocketId>) {
+        (self.rooms.shard(part), self.sockets.shard(part))
     }
 
     /// The number of sockets.

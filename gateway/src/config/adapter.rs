@@ -47,6 +47,19 @@ section! {
     tables {
         outbox: Outbox,
         nats: Nats,
+        directory: Directory,
+    }
+}
+
+section! {
+    /// Counts of rooms and presence over the whole cluster.
+    pub struct Directory {
+        /// How often a node tells the others of rooms and sockets that changed: about how old a count may be.
+        #[serde(with = "units::duration")]
+        interval: Duration = Duration::from_millis(200),
+        /// How long a room has been empty in the whole cluster before it counts as vacated.
+        #[serde(with = "units::duration")]
+        vacate_after: Duration = Duration::from_secs(3),
     }
 }
 

@@ -126,6 +126,7 @@ fn bounds(config: &Config, problems: &mut Vec<Problem>) {
         ("adapter.request_timeout", adapter.request_timeout),
         ("adapter.heartbeat", adapter.heartbeat),
         ("adapter.subscribe_timeout", adapter.subscribe_timeout),
+        ("adapter.directory.interval", adapter.directory.interval),
     ];
     // `max_attachments` and `max_rooms_per_socket` may be 0: no binary, no rooms.
     let counts = [
@@ -154,6 +155,11 @@ fn bounds(config: &Config, problems: &mut Vec<Problem>) {
     problems.extend(twice("engine.transports", engine.transports.iter().map(|transport| transport.as_str())));
     if adapter.lease < adapter.expiry {
         problems.push(Problem::Order { longer: "adapter.lease", shorter: "`adapter.expiry`" });
+    }
+    // Who says nothing for longer counts as one who does not know.
+    if adapter.expiry < adapter.directory.interval * 2 {
+        let shorter = "two of `adapter.directory.interval`";
+        problems.push(Problem::Order { longer: "adapter.expiry", shorter });
     }
     // One lost heartbeat must not look like a death.
     if adapter.expiry < adapter.heartbeat * 2 {
@@ -267,6 +273,8 @@ mod tests {
             ("engine.transports = ['polling', 'polling']", "`engine.transports` names \"polling\" twice"),
             ("engine.per_message_deflate.level = 10", "\"10\" is not a level from 1 to 9"),
             ("adapter.heartbeat = '3s'", "`adapter.expiry` must be longer than two"),
+            ("adapter.directory.interval = '3s'", "`adapter.expiry` must be longer than two"),
+            ("adapter.directory.interval = 0", "`adapter.directory.interval` must be greater than 0"),
             ("adapter.prefix = 'a.b'", "`adapter.prefix`: \"a.b\" is not 1 to 64"),
             ("adapter.kind = 'redis'", "`adapter.url` is missing: `adapter.kind` is \"redis\""),
             (

@@ -56,6 +56,16 @@ static FIGURES: &[Figure] = &[
         |c| &c.fenced,
     ),
     ("cluster_hung_total", "Times this node did not run for longer than the expiry.", &[], |c| &c.hung),
+    ("directory_sent_total", "Updates of the directory to other nodes.", &[], |c| &c.directory_sent),
+    ("directory_received_total", "Updates of the directory from other nodes.", &[], |c| {
+        &c.directory_received
+    }),
+    ("directory_gaps_total", "Updates behind some that were lost.", &[], |c| &c.directory_gaps),
+    ("sockets_reaped_total", "Sockets of dead nodes that this node told of.", &[], |c| &c.sockets_reaped),
+    ("presence_events_total", "What this node had to tell of rooms and sockets.", &[], |c| {
+        &c.presence_events
+    }),
+    ("presence_dropped_total", "Of that, what nobody took in time.", &[], |c| &c.presence_dropped),
     ("cluster_tag_conflicts_total", "Messages of another node with this node's tag.", &[], |c| {
         &c.tag_conflicts
     }),
@@ -94,12 +104,20 @@ pub(super) fn export_link(metrics: &Metrics, link: &ReadLink) {
     }
 }
 
+/// What is no counter: it falls, too.
+static GAUGES: &[Figure] =
+    &[("directory_records", "Rooms and sockets that this node keeps for the cluster.", &[], |c| {
+        &c.directory_records
+    })];
+
 /// Has every counter of the adapter read when metrics are asked for.
 pub(super) fn export_counters(metrics: &Metrics, counters: &Arc<Counters>) {
-    for (name, help, labels, counter) in FIGURES {
+    let gauges = GAUGES.iter().map(|figure| (SourceKind::Gauge, figure));
+    let figures = FIGURES.iter().map(|figure| (SourceKind::Counter, figure)).chain(gauges);
+    for (kind, (name, help, labels, counter)) in figures {
         let counters = Arc::clone(counters);
         let read = Box::new(move || counter(&counters).get() as f64);
-        let source = Source { kind: SourceKind::Counter, name, help, labels, read };
+        let source = Source { kind, name, help, labels, read };
         if let Err(error) = metrics.register_source(source) {
             tracing::warn!(name, %error, "a figure of the adapter is not exported");
         }
@@ -118,7 +136,7 @@ mod tests {
         counters.deliveries.add(3);
         let text = metrics.render();
         assert!(text.contains("roomcast_deliveries_total 3"), "{text}");
-        for (name, _, labels, _) in FIGURES {
+        for (name, _, labels, _) in FIGURES.iter().chain(GAUGES) {
             let label = labels.first().map_or(String::new(), |(key, value)| format!("{{{key}=\"{value}\"}}"));
             assert!(text.contains(&format!("roomcast_{name}{label} ")), "{name}{label}");
         }

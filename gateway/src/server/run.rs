@@ -165,6 +165,8 @@ fn cluster_config(config: &Config) -> ClusterConfig {
         outbox_bytes: adapter.outbox.max_bytes,
         max_requests: adapter.max_requests,
         max_rooms_per_emit: adapter.max_rooms_per_emit,
+        directory_interval: adapter.directory.interval,
+        vacate_after: adapter.directory.vacate_after,
         ..ClusterConfig::default()
     }
 }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use roomcast_adapter::{NodeInfo, NodeTag, Selector};
+use roomcast_adapter::{NodeInfo, NodeTag};
 use serde::{Deserialize, Serialize};
 
 use super::{Api, Problem};
@@ -20,9 +20,9 @@ pub(super) struct RoomAnswer {
     room: String,
     /// Sockets in the room, in the whole cluster.
     sockets: usize,
-    /// When they were counted (RFC 3339).
+    /// No live node's share is older than this (RFC 3339).
     as_of: String,
-    /// Every node was asked and answered.
+    /// Every live node's share is in it.
     exact: bool,
     missing_nodes: Vec<NodeTag>,
 }
@@ -35,14 +35,15 @@ pub(super) async fn room(
     let Path(room) = room.map_err(|error| Problem::invalid(error.body_text()))?;
     let Query(within) = within.map_err(|error| Problem::invalid(error.body_text()))?;
     let (namespace, adapter) = api.adapter(within.namespace.as_deref())?;
-    let count = adapter.count_sockets(&Selector::rooms([room.as_str()])).await;
+    let count = adapter.room_count(&room).await;
     // Without the broker a node does not know who else is there.
-    let exact = count.missing.is_empty() && api.unready() != Some("broker_unavailable");
+    let exact = count.exact && api.unready() != Some("broker_unavailable");
+    let now = SystemTime::now();
     Ok(axum::Json(RoomAnswer {
         namespace,
         room,
-        sockets: count.value,
-        as_of: rfc3339(SystemTime::now()),
+        sockets: count.sockets,
+        as_of: rfc3339(now.checked_sub(count.age).unwrap_or(now)),
         exact,
         missing_nodes: count.missing,
     }))
