@@ -59,13 +59,17 @@ impl Bus for OldBus {
     }
 }
 
+pub(super) async fn old_node(hub: &MemoryHub) -> TestNode {
+    let bus = hub.bus();
+    let old = ClusterFactory::start(Arc::new(OldBus(bus.clone())), ClusterConfig::default()).await.unwrap();
+    TestNode { bus, adapter: old.namespace("/", Arc::new(Quiet)), factory: old }
+}
+
 #[tokio::test(start_paused = true)]
 async fn nodes_of_two_versions_are_one_cluster() {
     let hub = MemoryHub::new();
     let new = TestNode::start(&hub).await;
-    let bus = hub.bus();
-    let old = ClusterFactory::start(Arc::new(OldBus(bus.clone())), ClusterConfig::default()).await.unwrap();
-    let old = TestNode { bus, adapter: old.namespace("/", Arc::new(Quiet)), factory: old };
+    let old = old_node(&hub).await;
     let newer = TestNode::start(&hub).await;
     for node in [&new, &old, &newer] {
         assert_eq!(node.factory.nodes().len(), 3);

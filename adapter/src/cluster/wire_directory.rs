@@ -9,12 +9,13 @@ use crate::id::{NodeTag, SocketId};
 
 pub(super) fn hint(update: &Update) -> usize {
     let entries = update.parts.iter().flat_map(|part| &part.entries);
-    64 + 2 * (update.reset.len() + update.authority.len()) + entries.map(Entry::size).sum::<usize>()
+    96 + 2 * (update.reset.len() + update.authority.len()) + entries.map(Entry::size).sum::<usize>()
 }
 
 pub(super) fn put_update(out: &mut BytesMut, update: &Update) {
-    let Update { session, number, ring, clock, reset, authority, parts } = update;
-    [session, number, ring, clock].into_iter().for_each(|number| out.put_u64_le(*number));
+    let Update { session, number, ring, clock, handover, taken, reset, authority, parts } = update;
+    let numbers = [session, number, ring, clock, handover, &taken.0, &taken.1];
+    numbers.into_iter().for_each(|number| out.put_u64_le(*number));
     for slots in [reset, authority] {
         put_list(out, slots, |out, slot| out.put_u16_le(slot.number()));
     }
@@ -115,6 +116,8 @@ impl Reader {
             number: self.u64()?,
             ring: self.u64()?,
             clock: self.u64()?,
+            handover: self.u64()?,
+            taken: (self.u64()?, self.u64()?),
             reset: self.slots()?,
             authority: self.slots()?,
             parts: self.list(8, |reader| {

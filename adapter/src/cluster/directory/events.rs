@@ -158,14 +158,14 @@ impl Announcer {
         &mut self,
         (namespace, socket): (Arc<str>, SocketId),
         (ring, me): (&Ring, Identity),
-        primary_knows: impl Fn(Identity) -> bool,
+        primary_knows: impl Fn(Identity, Slot) -> bool,
         now: u64,
     ) -> bool {
         let slot = Slot::of(&namespace, socket.as_str());
         let event = PresenceEvent::SocketGone { namespace, socket, node: socket.node() };
         let Some(primary) = ring.primary(slot).filter(|_| ring.owns(me, slot)) else { return false };
         // Told twice is told once, with the same id; not told is lost.
-        if primary == me || !primary_knows(primary) {
+        if primary == me || !primary_knows(primary, slot) {
             self.events.push(event);
             return true;
         }

@@ -55,6 +55,8 @@ pub(crate) struct Directory {
     since: u64,
     /// When every member was last known to have said everything.
     complete_at: u64,
+    /// This node knows enough to announce.
+    is_settled: bool,
     /// The highest number of an occupation that was heard of.
     clock: u64,
     last_session: u64,
@@ -77,6 +79,7 @@ impl Directory {
             ring: Ring::new(Vec::new()),
             since: 0,
             complete_at: 0,
+            is_settled: false,
             clock: me.generation,
             last_session: 0,
             streams: BTreeMap::new(),
@@ -100,7 +103,7 @@ impl Directory {
         }
         self.records.admit(me);
         let before = std::mem::replace(&mut self.ring, Ring::new(members));
-        (self.since, self.swept) = (now, false);
+        (self.since, self.swept, self.is_settled) = (now, false, false);
         self.streams.retain(|_, stream| self.ring.contains(stream.to));
         for member in self.ring.members().iter().filter(|member| **member != me) {
             self.streams.entry(member.tag).or_insert_with(|| {
@@ -117,8 +120,9 @@ impl Directory {
                 if owner == me {
                     self.own.insert(slot);
                 } else if let Some(stream) = self.streams.get_mut(&owner.tag) {
-                    stream.gain(slot, has_authority);
+                    stream.gain(slot);
                     if has_authority {
+                        stream.hand_over(slot, self.clock);
                         gained.entry(owner.tag).or_insert_with(Slots::none).insert(slot);
                     }
                 }
@@ -129,7 +133,7 @@ impl Directory {
         }
         self.walk += 1;
         self.announcer.rescan();
-        self.announcer.take_over(&self.ring, me, now, self.times.lease.saturating_mul(2));
+        self.announcer.take_over(&self.ring, me, now, self.times.expiry.saturating_mul(2));
     }
 
     /// Tells an owner what this node, which owns these slots as well, or did, was told and has announced.
@@ -179,13 +183,18 @@ impl Directory {
     }
 
     fn restart(&mut self, to: Identity) {
+        let Some(stream) = self.streams.get(&to.tag) else { return };
         self.last_session += 1;
-        let mut stream = Stream::new(to, self.last_session);
-        let mut shared = Slots::none();
+        let mut stream = stream.restarted(self.last_session);
+        let (mut shared, hands_over) = (Slots::none(), stream.has_pending());
         for slot in Slot::all().filter(|slot| self.ring.owns(to, *slot)) {
-            let has_authority = self.ring.primary(slot) == Some(self.me);
-            stream.gain(slot, has_authority);
-            if has_authority {
+            stream.gain(slot);
+            // A primary that knows everything has the say, unless it has handed something over that may not have come.
+            let is_primary = self.is_settled && !hands_over && self.ring.primary(slot) == Some(self.me);
+            if stream.is_pending(slot) || is_primary {
+                stream.hand_over(slot, self.clock);
+            }
+            if stream.is_pending(slot) || self.ring.owns(self.me, slot) {
                 shared.insert(slot);
             }
         }
@@ -258,7 +267,7 @@ impl Directory {
             self.restart(to);
         }
         let frame = Frame { ring: self.ring.hash(), clock: self.clock, max_bytes, heartbeat };
-        self.streams.get_mut(&to)?.next(&frame, now)
+        self.streams.get_mut(&to)?.next(&frame, now, self.records.taken(to))
     }
 
     /// An update was queued for the broker, or was not.
@@ -288,6 +297,9 @@ impl Directory {
             Receipt::Gap => return true,
         }
         self.clock = self.clock.max(update.clock);
+        if let Some(stream) = self.streams.get_mut(&from.tag).filter(|stream| stream.to == from) {
+            stream.taken(update.taken);
+        }
         self.yield_to(&update);
         for Part { namespace, entries } in update.parts {
             for entry in entries {
@@ -296,7 +308,10 @@ impl Directory {
                         self.take_announced(from, (&namespace, room), announced, fresh, now);
                     }
                     Entry::KeptCount { of, .. } | Entry::KeptSocket { of, .. } => {
-                        if !self.ring.contains(of) && of != self.me {
+                        // A member tells an owner itself.
+                        let is_told = self.ring.contains(of)
+                            && slot_of(&namespace, &entry).is_none_or(|slot| self.ring.owns(me, slot));
+                        if !is_told && of != me {
                             self.take_kept(&namespace, of, entry, is_known(of));
                         }
                     }
@@ -318,7 +333,7 @@ impl Directory {
         let mut slots = Slots::none();
         update.authority.iter().for_each(|slot| slots.insert(*slot));
         for (namespace, room, record) in self.records.all_mut() {
-            if record.announced.number <= update.clock && slots.contains(Slot::of(namespace, room)) {
+            if record.announced.number <= update.handover && slots.contains(Slot::of(namespace, room)) {
                 record.announced = Announced::default();
             }
         }
@@ -368,14 +383,14 @@ impl Directory {
                 .flat_map(|(namespace, ids)| ids.into_iter().map(move |id| (Arc::clone(&namespace), id)));
             for key in ids {
                 let (ring, streams) = (&self.ring, &self.streams);
-                let knows = |primary: Identity| {
-                    streams.get(&primary.tag).is_some_and(|stream| stream.is_complete(ring.hash()))
+                let knows = |primary: Identity, slot| {
+                    streams.get(&primary.tag).is_some_and(|stream| !stream.is_pending(slot))
                 };
                 reaped += u64::from(self.announcer.reap(key, (ring, self.me), knows, now));
             }
         }
         self.announce(now, is_ready);
-        self.announcer.forget_old(now, self.times.lease.saturating_mul(2));
+        self.announcer.forget_old(now, self.times.expiry.saturating_mul(2));
         Turn { events: self.announcer.events(), reaped, records: self.records.len() }
     }
 
@@ -385,7 +400,8 @@ impl Directory {
             self.complete_at = now;
         }
         let waited = now.saturating_sub(self.since.max(self.complete_at));
-        if !is_ready || (!missing.is_empty() && waited < self.times.lease) {
+        self.is_settled = is_ready && (missing.is_empty() || waited >= self.times.lease);
+        if !self.is_settled {
             return self.announcer.rescan();
         }
         let (ring, me) = (&self.ring, self.me);
@@ -400,7 +416,9 @@ impl Directory {
                 }
             }
         }
-        if missing.is_empty() && !self.swept && now.saturating_sub(self.since) >= self.times.lease {
+        let is_told = !self.streams.values().any(Stream::has_pending);
+        if missing.is_empty() && is_told && !self.swept && now.saturating_sub(self.since) >= self.times.lease
+        {
             self.swept = true;
             let (ring, me) = (&self.ring, self.me);
             self.records.sweep(ring, |slot| ring.owns(me, slot));

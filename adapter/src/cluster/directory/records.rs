@@ -158,6 +158,11 @@ impl Records {
         self.forget_shares(tag, |slot| set.contains(slot));
     }
 
+    /// How far the stream of a node was taken.
+    pub(super) fn taken(&self, tag: NodeTag) -> (u64, u64) {
+        self.senders.get(&tag).map_or((0, 0), |sender| (sender.session, sender.next))
+    }
+
     /// An update was taken in whole.
     pub(super) fn close(&mut self, from: Identity, said: u64, ring: &Ring, now: u64) {
         let Some(sender) = self.senders.get_mut(&from.tag) else { return };

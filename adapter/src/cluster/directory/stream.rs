@@ -24,6 +24,12 @@ pub(super) struct Stream {
     queue: VecDeque<(Arc<str>, Entry)>,
     reset: Vec<Slot>,
     authority: Vec<Slot>,
+    /// The slots that were handed over, and the highest number of an occupation by then. Until the owner has taken it
+    /// all, it is told again when the stream begins anew.
+    pending: Slots,
+    handover: u64,
+    /// The update with which all is told that was handed over.
+    told_with: Option<u64>,
     /// The slots that are being walked for it.
     pub(super) todo: Slots,
     /// The ring for which the owner was told that it has everything.
@@ -41,6 +47,9 @@ impl Stream {
             queue: VecDeque::new(),
             reset: Vec::new(),
             authority: Vec::new(),
+            pending: Slots::none(),
+            handover: 0,
+            told_with: None,
             todo: Slots::none(),
             said: 0,
             sent_at: 0,
@@ -55,18 +64,42 @@ impl Stream {
         self.queue.push_back((Arc::clone(namespace), entry));
     }
 
-    /// The owner gets a slot: everything of it will be told.
-    pub(super) fn gain(&mut self, slot: Slot, has_authority: bool) {
-        self.todo.insert(slot);
-        self.reset.push(slot);
-        if has_authority {
-            self.authority.push(slot);
-        }
+    /// Begins anew under another session.
+    pub(super) fn restarted(&self, session: u64) -> Self {
+        let (pending, handover) = (self.pending.clone(), self.handover);
+        Self { pending, handover, ..Self::new(self.to, session) }
     }
 
-    /// True if the owner knows everything of this ring, or will with what is in the queue of the broker.
-    pub(super) fn is_complete(&self, ring: u64) -> bool {
-        self.said == ring
+    /// The owner gets a slot: everything of it will be told.
+    pub(super) fn gain(&mut self, slot: Slot) {
+        self.todo.insert(slot);
+        self.reset.push(slot);
+        self.told_with = None;
+    }
+
+    /// What was announced in a slot is told to the owner, who is to forget what it has up to this number.
+    pub(super) fn hand_over(&mut self, slot: Slot, number: u64) {
+        if self.pending.is_empty() {
+            self.handover = number;
+        }
+        self.pending.insert(slot);
+        self.authority.push(slot);
+    }
+
+    /// True until the owner is known to have what was handed over of a slot.
+    pub(super) fn is_pending(&self, slot: Slot) -> bool {
+        self.pending.contains(slot)
+    }
+
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// The owner has taken so many updates of a session.
+    pub(super) fn taken(&mut self, (session, next): (u64, u64)) {
+        if session == self.session && self.told_with.is_some_and(|number| next > number) {
+            self.pending.clear();
+        }
     }
 
     pub(super) fn has_too_much(&self) -> bool {
@@ -84,7 +117,7 @@ impl Stream {
 
     /// The next update, if there is something to say or nothing was said for `heartbeat`. The queue is empty again, or
     /// the update is about as long as it may be.
-    pub(super) fn next(&mut self, frame: &Frame, now: u64) -> Option<Update> {
+    pub(super) fn next(&mut self, frame: &Frame, now: u64, taken: (u64, u64)) -> Option<Update> {
         let walked = self.todo.is_empty();
         let is_news = self.queue.is_empty() && walked && self.said != frame.ring;
         let is_due = self.number == 0 || now.saturating_sub(self.sent_at) >= frame.heartbeat;
@@ -111,13 +144,17 @@ impl Stream {
         }
         let ring = if self.queue.is_empty() && walked { frame.ring } else { 0 };
         let (session, number, clock) = (self.session, self.number, frame.clock);
-        Some(Update { session, number, ring, clock, reset, authority, parts })
+        let handover = self.handover;
+        Some(Update { session, number, ring, clock, reset, authority, handover, taken, parts })
     }
 
     /// An update is on its way.
     pub(super) fn sent(&mut self, session: u64, ring: u64, now: u64) {
         if session != self.session {
             return;
+        }
+        if ring != 0 && self.told_with.is_none() {
+            self.told_with = Some(self.number);
         }
         self.number += 1;
         (self.said, self.sent_at) = (ring, now);

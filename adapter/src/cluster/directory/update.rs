@@ -21,8 +21,11 @@ pub(crate) struct Update {
     pub(crate) clock: u64,
     /// What the sender said of these slots is void; it says it anew.
     pub(crate) reset: Vec<Slot>,
-    /// What was announced in these slots, the sender knows best; it follows.
+    /// What was announced in these slots up to the number `handover`, the sender knows best; it follows.
     pub(crate) authority: Vec<Slot>,
+    pub(crate) handover: u64,
+    /// How far the sender has taken the stream that comes the other way: its session, and the number of the next update.
+    pub(crate) taken: (u64, u64),
     pub(crate) parts: Vec<Part>,
 }
 
@@ -73,10 +76,6 @@ impl Entry {
             Self::KeptCount { room, .. } => room.len() + 21,
             Self::KeptSocket { .. } => SocketId::LEN + 13,
         }
-    }
-
-    pub(crate) fn is_kept(&self) -> bool {
-        matches!(self, Self::KeptCount { .. } | Self::KeptSocket { .. })
     }
 }
 
