@@ -160,18 +160,25 @@ fn once<const N: usize>(what: [&str; N]) -> BTreeMap<String, usize> {
     what.map(|what| (what.to_owned(), 1)).into()
 }
 
+/// Three nodes that have been so for a while.
+async fn settled() -> (MemoryHub, [TestNode; 3]) {
+    let (hub, nodes) = three().await;
+    tokio::time::sleep(4 * SECOND).await;
+    (hub, nodes)
+}
+
 async fn five() -> (MemoryHub, Vec<TestNode>) {
     let (hub, nodes) = three().await;
     let mut nodes = Vec::from(nodes);
     nodes.push(TestNode::start(&hub).await);
     nodes.push(TestNode::start(&hub).await);
-    tokio::time::sleep(2 * SECOND).await;
+    tokio::time::sleep(4 * SECOND).await;
     (hub, nodes)
 }
 
 #[tokio::test(start_paused = true)]
 async fn rooms_are_occupied_and_vacated_once_in_the_whole_cluster() {
-    let (_hub, nodes) = three().await;
+    let (_hub, nodes) = settled().await;
     let mut feed = Feed::of(&nodes);
     let (first, _) = nodes[0].socket(1, &["x"]).await;
     let (second, _) = nodes[1].socket(1, &["x", "y"]).await;
@@ -203,7 +210,7 @@ async fn rooms_are_occupied_and_vacated_once_in_the_whole_cluster() {
 
 #[tokio::test(start_paused = true)]
 async fn the_sockets_of_a_dead_node_are_told_once_after_its_lease() {
-    let (_hub, nodes) = three().await;
+    let (_hub, nodes) = settled().await;
     let mut feed = Feed::of(&nodes);
     let mut gone = BTreeMap::new();
     for number in 0..40 {
@@ -273,7 +280,7 @@ async fn nodes_that_die_one_after_the_other_lose_nothing_and_double_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_handover_doubles_nothing() {
-    let (hub, nodes) = three().await;
+    let (hub, nodes) = settled().await;
     let mut nodes = Vec::from(nodes);
     let mut feed = Feed::of(&nodes);
     for number in 0..60 {
@@ -299,7 +306,7 @@ async fn a_handover_doubles_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn updates_that_get_lost_are_told_anew() {
-    let (hub, nodes) = three().await;
+    let (hub, nodes) = settled().await;
     let mut feed = Feed::of(&nodes);
     let mut updates = 0;
     hub.lose(move |publication| {

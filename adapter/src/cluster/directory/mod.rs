@@ -44,6 +44,8 @@ pub(crate) struct Times {
     /// After this long a node goes by what it knows, however little; and lets go of what is not its own.
     pub(crate) lease: u64,
     pub(crate) vacate_after: u64,
+    /// How long the members have been the same before this node announces: others may still be about to join.
+    pub(crate) settle: u64,
 }
 
 #[derive(Debug)]
@@ -103,7 +105,9 @@ impl Directory {
         }
         self.records.admit(me);
         let before = std::mem::replace(&mut self.ring, Ring::new(members));
-        (self.since, self.swept, self.is_settled) = (now, false, false);
+        (self.since, self.swept) = (now, false);
+        // Who does not know enough has no say: what it knows only adds to what others do.
+        let claim = std::mem::take(&mut self.is_settled).then_some(self.clock);
         self.streams.retain(|_, stream| self.ring.contains(stream.to));
         for member in self.ring.members().iter().filter(|member| **member != me) {
             self.streams.entry(member.tag).or_insert_with(|| {
@@ -113,16 +117,17 @@ impl Directory {
         }
         let mut gained: BTreeMap<NodeTag, Slots> = BTreeMap::new();
         for slot in Slot::all() {
-            // Of the owners before, the first that is left hands over.
+            // Both owners before hand over, for the other may be dead already. The first that is left has the say.
             let heir = before.owners(slot).find(|owner| self.ring.contains(*owner));
-            let has_authority = heir == Some(me);
+            let claim = claim.filter(|_| heir == Some(me));
+            let hands_over = before.owns(me, slot);
             for owner in self.ring.owners(slot).filter(|owner| !before.owns(*owner, slot)) {
                 if owner == me {
                     self.own.insert(slot);
                 } else if let Some(stream) = self.streams.get_mut(&owner.tag) {
                     stream.gain(slot);
-                    if has_authority {
-                        stream.hand_over(slot, self.clock);
+                    if hands_over {
+                        stream.hand_over(slot, claim);
                         gained.entry(owner.tag).or_insert_with(Slots::none).insert(slot);
                     }
                 }
@@ -191,10 +196,8 @@ impl Directory {
             stream.gain(slot);
             // A primary that knows everything has the say, unless it has handed something over that may not have come.
             let is_primary = self.is_settled && !hands_over && self.ring.primary(slot) == Some(self.me);
-            if stream.is_pending(slot) || is_primary {
-                stream.hand_over(slot, self.clock);
-            }
             if stream.is_pending(slot) || self.ring.owns(self.me, slot) {
+                stream.hand_over(slot, is_primary.then_some(self.clock));
                 shared.insert(slot);
             }
         }
@@ -400,7 +403,9 @@ impl Directory {
             self.complete_at = now;
         }
         let waited = now.saturating_sub(self.since.max(self.complete_at));
-        self.is_settled = is_ready && (missing.is_empty() || waited >= self.times.lease);
+        self.is_settled = is_ready
+            && now.saturating_sub(self.since) >= self.times.settle
+            && (missing.is_empty() || waited >= self.times.lease);
         if !self.is_settled {
             return self.announcer.rescan();
         }

@@ -24,9 +24,10 @@ pub(super) struct Stream {
     queue: VecDeque<(Arc<str>, Entry)>,
     reset: Vec<Slot>,
     authority: Vec<Slot>,
-    /// The slots that were handed over, and the highest number of an occupation by then. Until the owner has taken it
-    /// all, it is told again when the stream begins anew.
+    /// The slots that were handed over. Until the owner has taken it all, it is told again when the stream begins anew.
     pending: Slots,
+    /// Those among them in which the owner is to forget what it has, up to this number of an occupation.
+    claims: Slots,
     handover: u64,
     /// The update with which all is told that was handed over.
     told_with: Option<u64>,
@@ -48,6 +49,7 @@ impl Stream {
             reset: Vec::new(),
             authority: Vec::new(),
             pending: Slots::none(),
+            claims: Slots::none(),
             handover: 0,
             told_with: None,
             todo: Slots::none(),
@@ -66,8 +68,8 @@ impl Stream {
 
     /// Begins anew under another session.
     pub(super) fn restarted(&self, session: u64) -> Self {
-        let (pending, handover) = (self.pending.clone(), self.handover);
-        Self { pending, handover, ..Self::new(self.to, session) }
+        let (pending, claims) = (self.pending.clone(), self.claims.clone());
+        Self { pending, claims, handover: self.handover, ..Self::new(self.to, session) }
     }
 
     /// The owner gets a slot: everything of it will be told.
@@ -77,13 +79,17 @@ impl Stream {
         self.told_with = None;
     }
 
-    /// What was announced in a slot is told to the owner, who is to forget what it has up to this number.
-    pub(super) fn hand_over(&mut self, slot: Slot, number: u64) {
-        if self.pending.is_empty() {
-            self.handover = number;
-        }
+    /// What this node was told of a slot is told to the owner. With a number the owner is to forget what was announced up
+    /// to it: this node knows better.
+    pub(super) fn hand_over(&mut self, slot: Slot, claim: Option<u64>) {
         self.pending.insert(slot);
-        self.authority.push(slot);
+        if let Some(number) = claim {
+            self.handover = if self.claims.is_empty() { number } else { self.handover.min(number) };
+            self.claims.insert(slot);
+        }
+        if self.claims.contains(slot) {
+            self.authority.push(slot);
+        }
     }
 
     /// True until the owner is known to have what was handed over of a slot.
@@ -99,6 +105,7 @@ impl Stream {
     pub(super) fn taken(&mut self, (session, next): (u64, u64)) {
         if session == self.session && self.told_with.is_some_and(|number| next > number) {
             self.pending.clear();
+            self.claims.clear();
         }
     }
 

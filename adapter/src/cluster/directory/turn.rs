@@ -46,6 +46,7 @@ impl Shell {
             expiry: millis(config.expiry),
             lease: millis(config.lease),
             vacate_after: millis(config.vacate_after),
+            settle: 2 * millis(config.heartbeat),
         };
         Self { state: Mutex::new(Directory::new(me, times)), listener: Mutex::default() }
     }
