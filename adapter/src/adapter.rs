@@ -186,6 +186,14 @@ pub trait Adapter: Send + Sync + 'static {
     /// asked. What a node did a moment ago may be missing; `age` says how long that is.
     fn room_count(&self, room: &str) -> BoxFuture<'static, RoomCount>;
 
+    /// The first sockets of a room behind `after`, in the whole cluster and in the order of their ids.
+    fn room_sockets(
+        &self,
+        room: &str,
+        after: Option<SocketId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Collected<Vec<RemoteSocket>>>;
+
     /// Makes sockets join rooms. Ready when every node has confirmed that the subscriptions stand: what is emitted to
     /// the rooms after that arrives.
     fn sockets_join(
@@ -239,7 +247,7 @@ pub trait AdapterFactory: Send + Sync + 'static {
 
     /// What happens to rooms and sockets in the whole cluster, of which this node has to tell. Every node has to listen,
     /// for each tells of its part. What is not taken in time is dropped and counted. A later listener takes the place of
-    /// an earlier one.
+    /// an earlier one. The memory adapter tells nothing yet.
     fn presence(&self) -> tokio::sync::mpsc::Receiver<PresenceEvent>;
 
     /// Leaves the cluster: says goodbye to the others and lets the broker's connections go.

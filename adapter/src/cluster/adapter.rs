@@ -111,7 +111,7 @@ impl ClusterAdapter {
     }
 
     /// The sockets that a node sent. What is not valid is counted and left out.
-    fn parse_sockets(node: &Node, answers: Vec<Answer>, sockets: &mut Vec<RemoteSocket>) {
+    pub(super) fn parse_sockets(node: &Node, answers: Vec<Answer>, sockets: &mut Vec<RemoteSocket>) {
         for answer in answers {
             let Answer::Sockets(answer) = answer else { continue };
             for json in answer {
@@ -262,6 +262,16 @@ impl Adapter for ClusterAdapter {
             return counted.map(RoomCount::from).boxed();
         }
         Arc::clone(&self.node).room_count(Arc::clone(&self.namespace), room.into()).boxed()
+    }
+
+    fn room_sockets(
+        &self,
+        room: &str,
+        after: Option<SocketId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Collected<Vec<RemoteSocket>>> {
+        let namespace = Arc::clone(&self.namespace);
+        Arc::clone(&self.node).room_sockets(namespace, room.into(), after, limit).boxed()
     }
 
     fn sockets_join(

@@ -73,10 +73,23 @@ fn put_identity(out: &mut BytesMut, node: Identity) {
 
 pub(super) fn put_query(out: &mut BytesMut, id: u64, query: &Query) {
     out.put_u64_le(id);
-    let Query::Room { namespace, room } = query;
-    out.put_u8(0);
-    put_str(out, namespace);
-    put_str(out, room);
+    match query {
+        Query::Room { namespace, room } => {
+            out.put_u8(0);
+            put_str(out, namespace);
+            put_str(out, room);
+        }
+        Query::Sockets { namespace, room, after, limit } => {
+            out.put_u8(1);
+            put_str(out, namespace);
+            put_str(out, room);
+            out.put_u8(u8::from(after.is_some()));
+            if let Some(after) = after {
+                put_id(out, *after);
+            }
+            out.put_u32_le(*limit);
+        }
+    }
 }
 
 pub(super) fn put_found(out: &mut BytesMut, id: u64, known: Option<&Known>) {
@@ -144,6 +157,12 @@ impl Reader {
     pub(super) fn query(&mut self) -> Result<Query, WireError> {
         match self.u8()? {
             0 => Ok(Query::Room { namespace: self.str()?, room: self.str()? }),
+            1 => Ok(Query::Sockets {
+                namespace: self.str()?,
+                room: self.str()?,
+                after: if self.bool()? { Some(self.id()?) } else { None },
+                limit: self.u32()?,
+            }),
             _ => Err(WireError::Invalid),
         }
     }

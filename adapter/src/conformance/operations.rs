@@ -91,6 +91,28 @@ pub async fn rooms_are_counted(cluster: &TestCluster) {
     }
 }
 
+/// The sockets of a room come in pages, each once.
+pub async fn sockets_of_a_room_come_in_pages(cluster: &TestCluster) {
+    let mut expected = Vec::new();
+    for number in 0..10 {
+        expected.push(cluster.socket(number, &["x", "y"]).await.id);
+        cluster.socket(number, &["y"]).await;
+    }
+    expected.sort_unstable();
+    for node in 0..3 {
+        let (mut seen, mut after) = (Vec::new(), None);
+        while seen.len() < expected.len() {
+            let page = cluster.adapter(node, "/").room_sockets("x", after, 4).await;
+            assert!(page.missing.is_empty() && (1..=4).contains(&page.value.len()));
+            assert!(page.value.iter().all(|socket| socket.rooms.len() == 3));
+            seen.extend(page.value.into_iter().map(|socket| socket.id));
+            after = seen.last().copied();
+        }
+        assert_eq!(seen, expected);
+        assert!(cluster.adapter(node, "/").room_sockets("x", after, 4).await.value.is_empty());
+    }
+}
+
 /// Sockets join and leave rooms by selector, wherever they are.
 pub async fn sockets_join_and_leave_by_selector(cluster: &TestCluster) {
     let (mut a, mut b, mut c) =

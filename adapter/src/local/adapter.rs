@@ -109,6 +109,15 @@ impl Adapter for LocalAdapter {
         ready(RoomCount { sockets, exact: true, age: Duration::ZERO, missing: Vec::new() }).boxed()
     }
 
+    fn room_sockets(
+        &self,
+        room: &str,
+        after: Option<SocketId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Collected<Vec<RemoteSocket>>> {
+        ready(complete(self.page(room, after, limit))).boxed()
+    }
+
     fn sockets_join(
         &self,
         selector: &Selector,

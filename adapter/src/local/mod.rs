@@ -181,6 +181,19 @@ impl LocalAdapter {
         selected.into_iter().filter_map(|(id, _)| self.describe(id)).collect()
     }
 
+    /// Describes the first sockets of a room behind `after`, in the order of their ids.
+    pub(crate) fn page(&self, room: &str, after: Option<SocketId>, limit: usize) -> Vec<RemoteSocket> {
+        let mut ids = Vec::new();
+        fanout::visit(&self.sockets, &self.rooms, &Selector::rooms([room]), |id, _| {
+            if after.is_none_or(|after| id > after) {
+                ids.push(id);
+            }
+        });
+        ids.sort_unstable();
+        ids.truncate(limit);
+        ids.into_iter().filter_map(|id| self.describe(id)).collect()
+    }
+
     fn describe(&self, id: SocketId) -> Option<RemoteSocket> {
         let (describe, rooms) = {
             let shard = self.sockets.read(id);

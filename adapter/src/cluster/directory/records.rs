@@ -4,7 +4,6 @@
 //! Everything is ordered, so that it is the same in every run, can be read in pages, and never grows by rebuilding.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use super::ring::{Ring, Slot, Slots};
@@ -337,27 +336,6 @@ impl Records {
             spaces.into_iter().any(|space| space.get(namespace).is_some_and(|ids| ids.contains(id)))
         });
         joined + u64::from(own.is_some())
-    }
-
-    /// A page of the rooms with members on live nodes for which `mine` says so, with their counts, by name.
-    pub(super) fn page<'r>(
-        &'r self,
-        ring: &'r Ring,
-        namespace: &'r str,
-        after: Option<&'r str>,
-    ) -> impl Iterator<Item = (&'r Room, u64)> + 'r {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let rooms = self.rooms.get(namespace).into_iter();
-        rooms.flat_map(move |rooms| rooms.range::<str, _>((from, Bound::Unbounded))).filter_map(
-            move |(room, record)| {
-                let live = record
-                    .shares
-                    .iter()
-                    .filter(|(tag, _)| self.identity(*tag).is_some_and(|identity| ring.contains(identity)));
-                let sockets: u64 = live.map(|(_, sockets)| u64::from(sockets)).sum();
-                (sockets > 0).then_some((room, sockets))
-            },
-        )
     }
 
     /// How old what the other members said is, and who has not said everything or not for `patience`.

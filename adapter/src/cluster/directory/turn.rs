@@ -13,12 +13,12 @@ use tokio::time::{MissedTickBehavior, timeout};
 
 use super::dirty::Marks;
 use super::{Directory, Entry, Known, Query, Times, Update};
-use crate::adapter::AdapterError;
-use crate::cluster::adapter::Forget;
+use crate::adapter::{AdapterError, Collected, RemoteSocket};
+use crate::cluster::adapter::{ClusterAdapter, Forget};
 use crate::cluster::message::{Answer, Identity, Message};
 use crate::cluster::node::{Namespace, Node};
 use crate::cluster::{ClusterConfig, subject};
-use crate::id::NodeTag;
+use crate::id::{NodeTag, SocketId};
 use crate::local::SHARDS;
 use crate::presence::{PresenceEvent, RoomCount};
 use crate::selector::Room;
@@ -208,10 +208,19 @@ impl Node {
     }
 
     pub(crate) fn directory_query(&self, from: NodeTag, id: u64, query: &Query) {
-        let Query::Room { namespace, room } = query;
-        let known = self.known(namespace, room);
-        // Should this get lost, whoever asks goes to the next owner.
-        let _ = self.publish(vec![subject::node(from)], &Message::Found { id, known }, None);
+        match query {
+            Query::Room { namespace, room } => {
+                let known = self.known(namespace, room);
+                // Should this get lost, whoever asks goes to the next owner.
+                let _ = self.publish(vec![subject::node(from)], &Message::Found { id, known }, None);
+            }
+            Query::Sockets { namespace, room, after, limit } => {
+                let local = self.namespaces.read().get(namespace).map(|known| Arc::clone(&known.local));
+                let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
+                let page = local.map_or_else(Vec::new, |local| local.page(room, *after, limit));
+                self.respond_remote(from, id, &page);
+            }
+        }
     }
 
     /// What this node knows of a room, if it is an owner.
@@ -243,6 +252,46 @@ impl Node {
         }
         let (sockets, missing) = (namespace.local.members(&room), self.members());
         RoomCount { sockets, exact: false, age: Duration::ZERO, missing }
+    }
+
+    /// A page of the sockets in a room, in the order of their ids: those of each node together.
+    pub(crate) async fn room_sockets(
+        self: Arc<Self>,
+        namespace: Arc<Namespace>,
+        room: Room,
+        after: Option<SocketId>,
+        limit: usize,
+    ) -> Collected<Vec<RemoteSocket>> {
+        // The ids of nodes before have been seen.
+        let is_ahead = |tag: NodeTag| after.is_none_or(|after| tag >= after.node());
+        let mut sockets = namespace.local.page(&room, after, limit);
+        let (asked, silent): (Vec<_>, Vec<_>) = {
+            let membership = self.membership.lock();
+            let ahead = membership.live().filter(|(tag, _)| is_ahead(*tag));
+            ahead
+                .map(|(tag, member)| (tag, member.vitals.is_some()))
+                .partition(|(_, understands)| *understands)
+        };
+        let id = self.requests.next_id();
+        let done = self.requests.begin(id, asked.iter().map(|(tag, _)| *tag));
+        let forget = Forget(Arc::clone(&self), id);
+        let query =
+            Query::Sockets { namespace: Arc::clone(&namespace.name), room, after, limit: as_u32(limit) };
+        let subjects = asked.iter().map(|(tag, _)| subject::node(*tag)).collect();
+        self.counters.requests.add(1);
+        if self.publish(subjects, &Message::Query { id, query }, None).is_ok() {
+            // Either way: what has come, and who is missing.
+            let _ = timeout(self.config.request_timeout, done).await;
+        }
+        let mut outcome = self.requests.finish(id);
+        drop(forget);
+        ClusterAdapter::parse_sockets(&self, outcome.answers, &mut sockets);
+        sockets.sort_unstable_by_key(|socket| socket.id);
+        sockets.truncate(limit);
+        outcome.missing.extend(silent.into_iter().map(|(tag, _)| tag));
+        outcome.missing.sort_unstable();
+        self.counters.requests_incomplete.add(u64::from(!outcome.missing.is_empty()));
+        Collected { value: sockets, missing: outcome.missing }
     }
 
     fn is_connected(&self) -> bool {

@@ -97,11 +97,13 @@ impl Announced {
     }
 }
 
-/// A question to an owner.
+/// A question to one node, or some.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Query {
-    /// How many sockets are in a room.
+    /// How many sockets are in a room? To an owner.
     Room { namespace: Arc<str>, room: Room },
+    /// Which sockets of the node itself are in a room? The first in the order of their ids, behind `after`.
+    Sockets { namespace: Arc<str>, room: Room, after: Option<SocketId>, limit: u32 },
 }
 
 /// What an owner knows of a room.

@@ -1,13 +1,18 @@
-//! `GET /v1/rooms/{room}` and `/v1/nodes`: what a backend can ask. A partial answer names what is missing.
+//! `GET /v1/rooms/{room}`, its `/sockets`, and `/v1/nodes`: what a backend can ask. A partial answer names what is missing.
 
 use std::time::SystemTime;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use roomcast_adapter::{NodeInfo, NodeTag};
+use roomcast_adapter::{Collected, NodeInfo, NodeTag, RemoteSocket, Room, SocketId};
 use serde::{Deserialize, Serialize};
 
 use super::{Api, Problem};
+
+/// Sockets on a page, unless the caller says how many.
+const DEFAULT_PAGE: usize = 100;
+/// The most sockets on a page.
+const MAX_PAGE: usize = 1_000;
 
 #[derive(Deserialize)]
 pub(super) struct Within {
@@ -47,6 +52,50 @@ pub(super) async fn room(
         exact,
         missing_nodes: count.missing,
     }))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Page {
+    namespace: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<SocketId>,
+}
+
+#[derive(Serialize)]
+pub(super) struct SocketsAnswer {
+    namespace: String,
+    room: String,
+    sockets: Vec<SocketAnswer>,
+    /// Asks for the next page; not there when this is the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<SocketId>,
+    missing_nodes: Vec<NodeTag>,
+}
+
+#[derive(Serialize)]
+struct SocketAnswer {
+    id: SocketId,
+    rooms: Vec<Room>,
+    data: serde_json::Value,
+}
+
+pub(super) async fn room_sockets(
+    State(api): State<Api>,
+    room: Result<Path<String>, PathRejection>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<axum::Json<SocketsAnswer>, Problem> {
+    let Path(room) = room.map_err(|error| Problem::invalid(error.body_text()))?;
+    let Query(page) = page.map_err(|error| Problem::invalid(error.body_text()))?;
+    let limit = page.limit.unwrap_or(DEFAULT_PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(Problem::invalid(format!("`limit` has to be from 1 to {MAX_PAGE}")));
+    }
+    let (namespace, adapter) = api.adapter(page.namespace.as_deref())?;
+    let Collected { value, missing } = adapter.room_sockets(&room, page.cursor, limit).await;
+    let cursor = value.last().filter(|_| value.len() == limit).map(|socket| socket.id);
+    let answer = |RemoteSocket { id, rooms, data, .. }| SocketAnswer { id, rooms, data };
+    let sockets = value.into_iter().map(answer).collect();
+    Ok(axum::Json(SocketsAnswer { namespace, room, sockets, cursor, missing_nodes: missing }))
 }
 
 fn rfc3339(time: SystemTime) -> String {

@@ -257,6 +257,25 @@ async fn rooms_are_counted() {
 }
 
 #[tokio::test]
+async fn sockets_of_a_room_come_in_pages() {
+    let first = get(TestNode::new(), "/v1/rooms/a/sockets?limit=2").await.json();
+    let socket = |id: &str| json!({ "id": id, "rooms": [id, "a"], "data": { "n": 1 } });
+    let (one, two) = (socket("AAAAAAAAAAAAAAAAAAAA"), socket("AAAAAAAAAAAAAAAAAAAB"));
+    let cursor = "AAAAAAAAAAAAAAAAAAAB";
+    let expected = json!({ "namespace": "/", "room": "a", "sockets": [one, two], "cursor": cursor, "missing_nodes": [] });
+    assert_eq!(first, expected);
+    let path = format!("/v1/rooms/a/sockets?limit=2&cursor={cursor}");
+    let last = get(TestNode::with_silent_neighbour(), &path).await.json();
+    assert_eq!(last["sockets"], json!([socket("BBBBAAAAAAAAAAAAAAAA")]));
+    assert_eq!((last.get("cursor"), &last["missing_nodes"]), (None, &json!(["BBBB"])));
+    for wrong in ["limit=0", "limit=1001", "limit=x", "cursor=short"] {
+        let path = format!("/v1/rooms/a/sockets?{wrong}");
+        get(TestNode::new(), &path).await.is_problem(422, "invalid_request");
+    }
+    get(TestNode::new(), "/v1/rooms/a/sockets?namespace=/nope").await.is_problem(404, "not_found");
+}
+
+#[tokio::test]
 async fn nodes_are_listed() {
     let answer = get(TestNode::new(), "/v1/nodes").await;
     let mut body = answer.json();

@@ -101,6 +101,25 @@ impl Adapter for Script {
         ready(Collected { value: 0, missing: Vec::new() })
     }
 
+    fn room_sockets(
+        &self,
+        _: &str,
+        after: Option<SocketId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Collected<Vec<RemoteSocket>>> {
+        // There are three.
+        let ids = ["AAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAB", "BBBBAAAAAAAAAAAAAAAA"];
+        let ids = ids.map(|id| id.parse::<SocketId>().unwrap());
+        let ids = ids.into_iter().filter(|id| after.is_none_or(|after| *id > after)).take(limit);
+        let socket = |id: SocketId| RemoteSocket {
+            id,
+            handshake: serde_json::json!({ "headers": { "cookie": "secret" } }),
+            rooms: vec![id.as_str().into(), "a".into()],
+            data: serde_json::json!({ "n": 1 }),
+        };
+        ready(Collected { value: ids.map(socket).collect(), missing: self.missing.clone() })
+    }
+
     fn room_count(&self, room: &str) -> BoxFuture<'static, RoomCount> {
         let _ = self.note(Asked::Count(room.to_owned()));
         let (missing, age) = (self.missing.clone(), Duration::from_secs(1));
