@@ -240,8 +240,8 @@ impl Directory {
     }
 
     /// What this node has of its own changed.
-    pub(crate) fn changed(&mut self, namespace: &Arc<str>, entry: Entry) {
-        let Some(slot) = slot_of(namespace, &entry) else { return };
+    pub(crate) fn changed(&mut self, namespace: &Arc<str>, entry: &Entry) {
+        let Some(slot) = slot_of(namespace, entry) else { return };
         for owner in self.ring.owners(slot) {
             if owner == self.me {
                 self.announcer.touch(self.records.put(self.me, namespace, entry.clone()));

@@ -16,6 +16,10 @@ pub(super) type Sockets = BTreeMap<Arc<str>, BTreeSet<SocketId>>;
 type Rooms = BTreeMap<Room, Record>;
 
 /// How many sockets each node has in a room. Most rooms live on one node.
+#[expect(
+    clippy::box_collection,
+    reason = "a record is smaller by the length of a vector, and there are many"
+)]
 #[derive(Debug, Default, PartialEq)]
 enum Shares {
     #[default]

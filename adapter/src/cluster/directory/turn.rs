@@ -130,7 +130,7 @@ impl Node {
             spare.sockets.iter().map(|id| Entry::Socket { id: *id, here: namespace.local.contains(*id) });
         let entries: Vec<_> = rooms.chain(sockets).collect();
         let mut directory = self.directory.state.lock();
-        entries.into_iter().for_each(|entry| directory.changed(&namespace.name, entry));
+        entries.iter().for_each(|entry| directory.changed(&namespace.name, entry));
     }
 
     /// Goes on with the walk, if there is one.
