@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{NodeTag, SocketId};
 use crate::mailbox::{Mailbox, Outgoing};
+use crate::presence::{PresenceEvent, RoomCount};
 use crate::selector::{Room, Selector};
 
 /// Why an adapter could not do what it was asked to do in the whole cluster. What concerns this node was done.
@@ -181,6 +182,18 @@ pub trait Adapter: Send + Sync + 'static {
     /// The number of sockets that a selector means, in the whole cluster.
     fn count_sockets(&self, selector: &Selector) -> BoxFuture<'static, Collected<usize>>;
 
+    /// The number of sockets in a room, in the whole cluster, as the node knows that keeps its count: nobody else is
+    /// asked. What a node did a moment ago may be missing; `age` says how long that is.
+    fn room_count(&self, room: &str) -> BoxFuture<'static, RoomCount>;
+
+    /// The first sockets of a room behind `after`, in the whole cluster and in the order of their ids.
+    fn room_sockets(
+        &self,
+        room: &str,
+        after: Option<SocketId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Collected<Vec<RemoteSocket>>>;
+
     /// Makes sockets join rooms. Ready when every node has confirmed that the subscriptions stand: what is emitted to
     /// the rooms after that arrives.
     fn sockets_join(
@@ -231,6 +244,11 @@ pub trait AdapterFactory: Send + Sync + 'static {
 
     /// The live nodes with what they last said of themselves, this one among them, in the order of their tags.
     fn node_infos(&self) -> Vec<NodeInfo>;
+
+    /// What happens to rooms and sockets in the whole cluster, of which this node has to tell. Every node has to listen,
+    /// for each tells of its part. What is not taken in time is dropped and counted. A later listener takes the place of
+    /// an earlier one. The memory adapter tells nothing yet.
+    fn presence(&self) -> tokio::sync::mpsc::Receiver<PresenceEvent>;
 
     /// Leaves the cluster: says goodbye to the others and lets the broker's connections go.
     fn shutdown(&self) -> BoxFuture<'static, ()>;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A number that only grows.
+/// A number that only grows, or one that is counted elsewhere.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -95,6 +95,20 @@ pub struct Counters {
     pub fenced: Counter,
     /// Times this node did not run for longer than the expiry.
     pub hung: Counter,
+    /// Updates of the directory that were sent to other nodes.
+    pub directory_sent: Counter,
+    /// Updates of the directory that came from other nodes and were taken.
+    pub directory_received: Counter,
+    /// Updates that could not be taken, because some before them were lost: the sender begins anew.
+    pub directory_gaps: Counter,
+    /// Rooms and sockets that this node keeps for the cluster, now.
+    pub directory_records: Gauge,
+    /// Sockets of dead nodes that this node told of.
+    pub sockets_reaped: Counter,
+    /// What happened in the cluster.
+    pub presence_events: Counter,
+    /// Of that, what was not told, because whoever listens was behind.
+    pub presence_dropped: Counter,
     /// Messages of another node that has this node's tag.
     pub tag_conflicts: Counter,
     /// Subscriptions at the broker to single rooms, and to buckets of rooms; those that are being made or let go too.

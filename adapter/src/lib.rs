@@ -16,6 +16,7 @@ mod local;
 mod mailbox;
 #[cfg(feature = "nats")]
 pub mod nats;
+mod presence;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod selector;
@@ -30,5 +31,6 @@ pub use counters::{Counter, Counters, Gauge};
 pub use id::{NodeTag, ParseIdError, SocketId};
 pub use local::{LocalAdapter, LocalFactory};
 pub use mailbox::{CloseCause, Item, Mailbox, MailboxLimits, Outgoing, Push};
+pub use presence::{PresenceEvent, RoomCount};
 pub use roomcast_protocol as protocol;
 pub use selector::{Room, Selector, Target};

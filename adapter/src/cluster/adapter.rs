@@ -9,6 +9,7 @@ use futures_util::stream::StreamExt;
 use roomcast_protocol::socketio::{AckId, Args};
 use tokio::sync::oneshot;
 
+use super::directory::MAX_NAME;
 use super::message::{Answer, Broadcast, Message, Op};
 use super::node::{Namespace, Node};
 use super::outbox::Confirm;
@@ -18,6 +19,7 @@ use crate::adapter::{AckStream, Adapter, AdapterError, Collected, LocalSocket, R
 use crate::id::SocketId;
 use crate::local::{Acks, Collector, deadline_of};
 use crate::mailbox::Outgoing;
+use crate::presence::RoomCount;
 use crate::selector::{Room, Selector};
 
 /// One namespace on one node of a cluster.
@@ -27,7 +29,7 @@ pub struct ClusterAdapter {
 }
 
 /// Forgets a request when nobody waits for it any more.
-struct Forget(Arc<Node>, u64);
+pub(super) struct Forget(pub(super) Arc<Node>, pub(super) u64);
 
 impl Drop for Forget {
     fn drop(&mut self) {
@@ -109,7 +111,7 @@ impl ClusterAdapter {
     }
 
     /// The sockets that a node sent. What is not valid is counted and left out.
-    fn parse_sockets(node: &Node, answers: Vec<Answer>, sockets: &mut Vec<RemoteSocket>) {
+    pub(super) fn parse_sockets(node: &Node, answers: Vec<Answer>, sockets: &mut Vec<RemoteSocket>) {
         for answer in answers {
             let Answer::Sockets(answer) = answer else { continue };
             for json in answer {
@@ -252,6 +254,24 @@ impl Adapter for ClusterAdapter {
             Collected { value: counts.fold(here, usize::saturating_add), missing: outcome.missing }
         })
         .boxed()
+    }
+
+    fn room_count(&self, room: &str) -> BoxFuture<'static, RoomCount> {
+        if room.len() > MAX_NAME {
+            let counted = self.count_sockets(&Selector::rooms([room]));
+            return counted.map(RoomCount::from).boxed();
+        }
+        Arc::clone(&self.node).room_count(Arc::clone(&self.namespace), room.into()).boxed()
+    }
+
+    fn room_sockets(
+        &self,
+        room: &str,
+        after: Option<SocketId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Collected<Vec<RemoteSocket>>> {
+        let namespace = Arc::clone(&self.namespace);
+        Arc::clone(&self.node).room_sockets(namespace, room.into(), after, limit).boxed()
     }
 
     fn sockets_join(

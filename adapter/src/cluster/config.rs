@@ -16,6 +16,10 @@ pub struct ClusterConfig {
     pub discovery: Duration,
     /// How long a subscription outlives its last local member. Default 5 s.
     pub linger: Duration,
+    /// How often a node tells the others of rooms and sockets that changed. Default 200 ms.
+    pub directory_interval: Duration,
+    /// How long a room has been empty in the whole cluster before it counts as vacated. Default 3 s.
+    pub vacate_after: Duration,
     /// How long a request waits for the nodes. Default 5 s.
     pub request_timeout: Duration,
     /// How long a join waits for its subscription, and one attempt to subscribe for the broker. Default 5 s.
@@ -48,6 +52,8 @@ impl Default for ClusterConfig {
             lease: Duration::from_secs(15),
             discovery: Duration::from_millis(300),
             linger: Duration::from_secs(5),
+            directory_interval: Duration::from_millis(200),
+            vacate_after: Duration::from_secs(3),
             request_timeout: Duration::from_secs(5),
             subscribe_timeout: Duration::from_secs(5),
             outbox_items: 65_536,

@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
+use super::directory::Cursor;
 use super::message::{Identity, Message, Vitals};
 use super::node::Node;
 use super::receive::Ear;
@@ -17,6 +18,7 @@ use super::{Bus, BusError, ClusterAdapter, ClusterConfig, subject};
 use crate::adapter::{Adapter, AdapterFactory, NamespaceEvents, NodeInfo, Status};
 use crate::counters::Counters;
 use crate::id::NodeTag;
+use crate::presence::PresenceEvent;
 
 /// Tags that are tried before the node gives up. With 2^24 tags one collision is rare.
 const MAX_DRAWS: usize = 8;
@@ -94,6 +96,7 @@ impl ClusterFactory {
         let tasks = vec![
             tokio::spawn(Arc::clone(node).run()),
             tokio::spawn(Arc::clone(node).run_interest()),
+            tokio::spawn(Arc::clone(node).run_directory()),
             tokio::spawn(async move { outbox.outbox.run(Arc::clone(&outbox.bus)).await }),
         ];
         let factory = Arc::new(Self { node: Arc::clone(node), tasks: Mutex::new(tasks) });
@@ -198,6 +201,10 @@ impl AdapterFactory for ClusterFactory {
         infos
     }
 
+    fn presence(&self) -> mpsc::Receiver<PresenceEvent> {
+        self.node.directory.listen()
+    }
+
     fn shutdown(&self) -> BoxFuture<'static, ()> {
         let node = Arc::clone(&self.node);
         let tasks = std::mem::take(&mut *self.tasks.lock());
@@ -206,6 +213,8 @@ impl AdapterFactory for ClusterFactory {
                 return;
             }
             node.update_status();
+            // The others learn what became of its sockets from this node itself.
+            node.directory_turn(&mut Cursor::default()).await;
             // What cannot be published within the time is lost, as it would be with the node.
             let _ = timeout(DRAIN, node.outbox.drained()).await;
             tasks.iter().for_each(JoinHandle::abort);

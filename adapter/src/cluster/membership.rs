@@ -184,6 +184,12 @@ impl Membership {
         self.members.iter().filter(|(_, member)| member.live).map(|(tag, member)| (*tag, member))
     }
 
+    /// The other nodes that are not gone for good.
+    pub(crate) fn known(&self) -> Vec<Identity> {
+        let known = self.members.iter();
+        known.map(|(tag, member)| Identity { tag: *tag, generation: member.generation }).collect()
+    }
+
     /// The other nodes that live.
     pub(crate) fn tags(&self) -> Vec<NodeTag> {
         self.live().map(|(tag, _)| tag).collect()

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use roomcast_protocol::socketio::Args;
 
+use super::directory::{Known, Query, Update};
 use crate::id::{NodeTag, SocketId};
 use crate::selector::{Room, Selector};
 
@@ -68,6 +69,22 @@ pub(crate) enum Message {
         id: u64,
         last: bool,
         answer: Answer,
+    },
+    /// What the sender has of what the receiver owns.
+    Update(Update),
+    /// Something of a stream of updates got lost: it has to begin anew.
+    Resync {
+        session: u64,
+    },
+    /// A question to one node, answered to the sender's own subject.
+    Query {
+        id: u64,
+        query: Query,
+    },
+    /// Nothing, when the node is the wrong one to ask.
+    Found {
+        id: u64,
+        known: Option<Known>,
     },
 }
 
@@ -134,6 +151,8 @@ pub(crate) enum Answer {
     Asked(Vec<SocketId>),
     /// Sockets answered, or left when there are no arguments.
     Settled(Vec<(SocketId, Option<Args>)>),
+    /// What an owner knows of a room. Comes as `Message::Found`.
+    Known(Known),
     /// The node could not do it.
     Refused,
 }

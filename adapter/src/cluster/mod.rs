@@ -6,6 +6,9 @@
 mod adapter;
 mod bus;
 mod config;
+mod directory;
+#[cfg(test)]
+mod directory_tests;
 mod factory;
 mod interest;
 #[cfg(test)]

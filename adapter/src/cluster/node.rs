@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
+use super::directory::{Dirty, Shell};
 use super::interest::{Interest, Wait};
 use super::membership::{Change, Membership};
 use super::message::{Answer, Identity, Message, Vitals};
@@ -30,7 +31,7 @@ use super::routing::{Audience, Routing};
 use super::{Bus, ClusterConfig, Subject, subject, wire};
 use crate::adapter::{AdapterError, NamespaceEvents, Status};
 use crate::counters::Counters;
-use crate::id::NodeTag;
+use crate::id::{NodeTag, SocketId};
 use crate::local::{Collector, LocalAdapter, RoomObserver};
 use crate::selector::{Room, Selector, Target};
 
@@ -44,6 +45,7 @@ pub(crate) struct Namespace {
     pub(crate) name: Arc<str>,
     pub(crate) subject: Subject,
     pub(crate) local: Arc<LocalAdapter>,
+    pub(crate) dirty: Arc<Dirty>,
     pub(crate) events: Arc<dyn NamespaceEvents>,
 }
 
@@ -61,9 +63,10 @@ impl Interests {
     }
 }
 
-/// Tells the subscriptions which rooms of a namespace have members here.
+/// Tells the subscriptions which rooms of a namespace have members here, and the directory what changed.
 struct RoomInterest {
     namespace: Arc<str>,
+    dirty: Arc<Dirty>,
     interests: Arc<Interests>,
 }
 
@@ -79,6 +82,14 @@ impl RoomObserver for RoomInterest {
         if self.interests.state.lock().vacated(&self.namespace, room, now) {
             self.interests.wake.notify_one();
         }
+    }
+
+    fn changed(&self, room: &Room) {
+        self.dirty.room(room);
+    }
+
+    fn socket_changed(&self, id: SocketId) {
+        self.dirty.socket(id);
     }
 }
 
@@ -111,6 +122,8 @@ pub(crate) struct Node {
     pub(crate) audience: RwLock<Audience>,
     /// Whoever is there has had several heartbeats' time to say where it listens.
     pub(crate) audience_known: AtomicBool,
+    /// Counts and presence over the whole cluster.
+    pub(crate) directory: Shell,
     pub(crate) requests: Requests,
     /// Emits with acks that wait for other nodes.
     pub(crate) collectors: Mutex<FxHashMap<u64, Arc<Collector>>>,
@@ -166,6 +179,7 @@ impl Node {
             routing: Mutex::new(routing),
             audience: RwLock::new(Audience::of(std::iter::empty(), buckets, false)),
             audience_known: AtomicBool::new(false),
+            directory: Shell::new(identity, &config),
             requests: Requests::default(),
             collectors: Mutex::default(),
             ready_relays: Mutex::default(),
@@ -214,13 +228,15 @@ impl Node {
             return Arc::clone(namespace);
         }
         let name: Arc<str> = name.into();
-        let observer = RoomInterest { namespace: Arc::clone(&name), interests: Arc::clone(&self.interests) };
+        let (dirty, interests) = (Arc::<Dirty>::default(), Arc::clone(&self.interests));
+        let observer = RoomInterest { namespace: Arc::clone(&name), dirty: Arc::clone(&dirty), interests };
         let counters = Arc::clone(&self.counters);
         let local = LocalAdapter::observed(self.me().tag, &name, counters, Some(Arc::new(observer)));
         let namespace = Arc::new(Namespace {
             subject: subject::namespace(&name),
             name: Arc::clone(&name),
             local: Arc::new(local),
+            dirty,
             events,
         });
         namespaces.insert(name, Arc::clone(&namespace));
@@ -399,6 +415,7 @@ impl Node {
                     tracing::info!(node = %identity.tag, "node is gone for good");
                     self.recent.lock().forget(identity);
                     self.recent_requests.lock().forget(identity);
+                    self.directory.state.lock().gone(identity);
                 }
                 Change::Revenant(identity) => {
                     let mut revenants = self.revenants.lock();

@@ -13,7 +13,7 @@ use super::node::{MAX_GREETERS, Namespace, Node};
 use super::relay::{Relay, chunks};
 use super::wire::{self, WireError};
 use super::{BusSink, BusState, subject};
-use crate::adapter::ServerReply;
+use crate::adapter::{RemoteSocket, ServerReply};
 use crate::id::NodeTag;
 use crate::local::deadline_of;
 use crate::mailbox::Outgoing;
@@ -107,6 +107,13 @@ impl Node {
                 }
             }
             Message::Response { id, last, answer } => self.response(envelope.from.tag, id, last, answer),
+            Message::Update(update) => self.directory_update(envelope.from, update),
+            Message::Resync { session } => self.directory.state.lock().resync(envelope.from, session),
+            Message::Query { id, query } => self.directory_query(envelope.from.tag, id, &query),
+            Message::Found { id, known } => {
+                let answer = known.map_or(Answer::Refused, Answer::Known);
+                self.requests.answer(id, envelope.from.tag, true, answer);
+            }
         }
     }
 
@@ -223,11 +230,7 @@ impl Node {
                 self.respond(from, id, true, Answer::Count(local.count(&selector) as u64));
             }
             Op::Fetch(selector) => {
-                let sockets = local.fetch(&selector);
-                // What serializes to nothing that JSON knows is left out; serde_json values always do.
-                let sockets = sockets.iter().filter_map(|socket| serde_json::to_vec(socket).ok());
-                let sockets = sockets.map(Bytes::from).collect();
-                self.respond_sockets(from, id, sockets);
+                self.respond_remote(from, id, &local.fetch(&selector));
             }
             Op::Join(selector, rooms) => {
                 local.join_selected(&selector, &rooms);
@@ -257,7 +260,10 @@ impl Node {
         }
     }
 
-    fn respond_sockets(&self, to: NodeTag, id: u64, sockets: Vec<Bytes>) {
+    pub(crate) fn respond_remote(&self, to: NodeTag, id: u64, sockets: &[RemoteSocket]) {
+        // What serializes to nothing that JSON knows is left out; serde_json values always do.
+        let sockets = sockets.iter().filter_map(|socket| serde_json::to_vec(socket).ok());
+        let sockets = sockets.map(Bytes::from).collect();
         let chunks = chunks(sockets, |socket| socket.len() + 4, self.room_for_contents());
         let count = chunks.len();
         for (at, chunk) in chunks.into_iter().enumerate() {
@@ -309,7 +315,8 @@ impl Node {
                 }
             }
             Answer::Refused => collector.node_lost(from),
-            Answer::Nothing | Answer::Count(_) | Answer::Sockets(_) | Answer::Reply(_) => {}
+            Answer::Nothing | Answer::Count(_) | Answer::Sockets(_) | Answer::Reply(_) | Answer::Known(_) => {
+            }
         }
     }
 }

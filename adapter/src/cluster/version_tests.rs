@@ -59,7 +59,7 @@ impl Bus for OldBus {
     }
 }
 
-async fn old_node(hub: &MemoryHub) -> TestNode {
+pub(super) async fn old_node(hub: &MemoryHub) -> TestNode {
     let bus = hub.bus();
     let old = ClusterFactory::start(Arc::new(OldBus(bus.clone())), ClusterConfig::default()).await.unwrap();
     TestNode { bus, adapter: old.namespace("/", Arc::new(Quiet)), factory: old }

@@ -72,6 +72,10 @@ pub(crate) fn encode(from: Identity, message: &Message) -> Bytes {
             out.put_u8(u8::from(*last));
             put_answer(&mut out, answer);
         }
+        Message::Update(update) => directory::put_update(&mut out, update),
+        Message::Resync { session } => out.put_u64_le(*session),
+        Message::Query { id, query } => directory::put_query(&mut out, *id, query),
+        Message::Found { id, known } => directory::put_found(&mut out, *id, known.as_ref()),
     }
     out.freeze()
 }
@@ -79,6 +83,7 @@ pub(crate) fn encode(from: Identity, message: &Message) -> Bytes {
 fn payload_hint(message: &Message) -> usize {
     match message {
         Message::Broadcast(broadcast) => broadcast.frames.len() + 64,
+        Message::Update(update) => directory::hint(update),
         _ => 0,
     }
 }
@@ -94,6 +99,10 @@ fn version_and_kind(message: &Message) -> (u8, u8) {
         Message::Response { .. } => (1, 6),
         Message::Vitals(_) => (2, 7),
         Message::Buried { .. } => (2, 8),
+        Message::Update(_) => (2, 9),
+        Message::Resync { .. } => (2, 10),
+        Message::Query { .. } => (2, 11),
+        Message::Found { .. } => (2, 12),
         Message::Cancel { .. } => (2, 16),
         Message::Listens { .. } => (2, 20),
         Message::Heard { .. } => (2, 21),
@@ -233,7 +242,8 @@ fn put_answer(out: &mut BytesMut, answer: &Answer) {
                 }
             });
         }
-        Answer::Refused => out.put_u8(6),
+        // What is no answer to a request says that there is none.
+        Answer::Refused | Answer::Known(_) => out.put_u8(6),
     }
 }
 
@@ -260,6 +270,10 @@ pub(crate) fn decode(payload: Bytes) -> Result<Envelope, WireError> {
         6 => Message::Response { id: reader.u64()?, last: reader.bool()?, answer: reader.answer()? },
         7 => Message::Vitals(reader.vitals()?),
         8 => Message::Buried { generation: reader.u64()? },
+        9 => Message::Update(reader.update()?),
+        10 => Message::Resync { session: reader.u64()? },
+        11 => Message::Query { id: reader.u64()?, query: reader.query()? },
+        12 => Message::Found { id: reader.u64()?, known: reader.known()? },
         16 => Message::Cancel { id: reader.u64()? },
         20 => Message::Listens { number: reader.u64()?, listening: reader.listening()? },
         21 => Message::Heard { number: reader.u64()? },
@@ -412,6 +426,9 @@ impl Reader {
         })
     }
 }
+
+#[path = "wire_directory.rs"]
+mod directory;
 
 #[cfg(test)]
 #[path = "wire_tests.rs"]

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::cluster::directory::{Announced, Entry, Known, Part, Query, Slot, Update};
 
 fn from() -> Identity {
     Identity { tag: "ab-_".parse().unwrap(), generation: 0x0102_0304_0506_0708 }
@@ -26,6 +27,48 @@ fn selector() -> Selector {
 }
 
 const LISTENING: Option<Listening> = Some(Listening { exact: true, hashed: true, buckets: 16_384 });
+fn update() -> Update {
+    let of = Identity { tag: "dead".parse().unwrap(), generation: 3 };
+    let announced = Announced { number: 9, occupied: true };
+    let entries = vec![
+        Entry::Count { room: "r".into(), sockets: 2 },
+        Entry::Socket { id: id("a"), here: true },
+        Entry::Announced { room: "r".into(), announced, fresh: true },
+        Entry::KeptCount { of, room: "".into(), sockets: 1 },
+        Entry::KeptSocket { of, id: id("d") },
+    ];
+    Update {
+        session: 1,
+        number: 2,
+        ring: 3,
+        clock: 4,
+        reset: vec![Slot::new(5).unwrap()],
+        authority: vec![Slot::new(4_095).unwrap()],
+        handover: 6,
+        taken: (7, 8),
+        parts: vec![Part { namespace: "/chat".into(), entries }],
+    }
+}
+
+fn sockets_query(after: Option<SocketId>) -> Query {
+    Query::Sockets { namespace: "/".into(), room: "r".into(), after, limit: 10 }
+}
+
+fn known() -> Known {
+    Known { sockets: 5, age: Duration::from_millis(70), missing: vec!["dead".parse().unwrap()] }
+}
+
+#[test]
+fn the_sizes_of_entries_are_those_on_the_wire() {
+    let with = |entries: Vec<Entry>| {
+        let parts = vec![Part { namespace: "/".into(), entries }];
+        encode(from(), &Message::Update(Update { parts, ..Update::default() })).len()
+    };
+    for entry in update().parts.remove(0).entries {
+        assert_eq!(with(vec![entry.clone()]) - with(vec![]), entry.size(), "{entry:?}");
+    }
+    assert!(with(vec![]) < OVERHEAD + 64);
+}
 
 fn every_message() -> Vec<Message> {
     let request = |op| Message::Request { id: 7, namespace: "/".into(), op };
@@ -64,6 +107,14 @@ fn every_message() -> Vec<Message> {
         Message::Cancel { id: 7 },
         Message::Listens { number: 7, listening: Listening { exact: true, hashed: false, buckets: 1 } },
         Message::Heard { number: 8 },
+        Message::Update(Update::default()),
+        Message::Update(update()),
+        Message::Resync { session: 7 },
+        Message::Query { id: 1, query: Query::Room { namespace: "/".into(), room: "é".into() } },
+        Message::Query { id: 2, query: sockets_query(None) },
+        Message::Query { id: 3, query: sockets_query(Some(id("c"))) },
+        Message::Found { id: 4, known: None },
+        Message::Found { id: 5, known: Some(known()) },
     ]
 }
 

@@ -198,6 +198,23 @@ impl TestCluster {
         tokio::time::timeout(PATIENCE, known).await.expect("the nodes do not know each other");
     }
 
+    /// Waits until a node knows that a room has this many sockets in the whole cluster.
+    pub async fn wait_for_count(&self, node: usize, room: &str, sockets: usize) {
+        let adapter = self.adapter(node, "/");
+        let counted = async {
+            loop {
+                let count = adapter.room_count(room).await;
+                if count.exact && count.sockets == sockets {
+                    assert!(count.missing.is_empty());
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        let error = format!("node {node} does not count {sockets} sockets in {room}");
+        tokio::time::timeout(PATIENCE, counted).await.expect(&error);
+    }
+
     /// Ends all nodes.
     pub async fn shutdown(&self) {
         for node in &self.nodes {

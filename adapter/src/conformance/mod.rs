@@ -59,6 +59,8 @@ macro_rules! conformance_suite {
             operations: {
                 sockets_are_fetched_with_what_they_say,
                 sockets_are_counted,
+                rooms_are_counted,
+                sockets_of_a_room_come_in_pages,
                 sockets_join_and_leave_by_selector,
                 sockets_are_disconnected_by_selector,
                 servers_hear_each_other,

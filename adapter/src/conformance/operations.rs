@@ -69,6 +69,50 @@ pub async fn sockets_are_counted(cluster: &TestCluster) {
     }
 }
 
+/// The count of a room is known by every node, without asking all, some time after it changed.
+pub async fn rooms_are_counted(cluster: &TestCluster) {
+    let mut sockets = Vec::new();
+    for number in 0..9 {
+        sockets.push(cluster.socket(number % 3, if number % 2 == 0 { &["even", "x"] } else { &["x"] }).await);
+    }
+    let own = sockets[4].id;
+    for (room, expected) in [("even", 5), ("x", 9), ("nowhere", 0), (own.as_str(), 1)] {
+        for node in 0..3 {
+            cluster.wait_for_count(node, room, expected).await;
+        }
+    }
+    sockets[0].adapter.leave(sockets[0].id, "x");
+    sockets[1].adapter.remove(sockets[1].id);
+    assert_eq!(sockets[2].adapter.join(sockets[2].id, &[own.as_str().into()]).await, Ok(true));
+    for (room, expected) in [("x", 7), (own.as_str(), 2), (sockets[1].id.as_str(), 0)] {
+        for node in 0..3 {
+            cluster.wait_for_count(node, room, expected).await;
+        }
+    }
+}
+
+/// The sockets of a room come in pages, each once.
+pub async fn sockets_of_a_room_come_in_pages(cluster: &TestCluster) {
+    let mut expected = Vec::new();
+    for number in 0..10 {
+        expected.push(cluster.socket(number, &["x", "y"]).await.id);
+        cluster.socket(number, &["y"]).await;
+    }
+    expected.sort_unstable();
+    for node in 0..3 {
+        let (mut seen, mut after) = (Vec::new(), None);
+        while seen.len() < expected.len() {
+            let page = cluster.adapter(node, "/").room_sockets("x", after, 4).await;
+            assert!(page.missing.is_empty() && (1..=4).contains(&page.value.len()));
+            assert!(page.value.iter().all(|socket| socket.rooms.len() == 3));
+            seen.extend(page.value.into_iter().map(|socket| socket.id));
+            after = seen.last().copied();
+        }
+        assert_eq!(seen, expected);
+        assert!(cluster.adapter(node, "/").room_sockets("x", after, 4).await.value.is_empty());
+    }
+}
+
 /// Sockets join and leave rooms by selector, wherever they are.
 pub async fn sockets_join_and_leave_by_selector(cluster: &TestCluster) {
     let (mut a, mut b, mut c) =

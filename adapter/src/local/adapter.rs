@@ -11,6 +11,7 @@ use super::{Acks, Collector, LocalAdapter, deadline_of, rooms_of};
 use crate::adapter::{AckStream, Adapter, AdapterError, Collected, LocalSocket, RemoteSocket};
 use crate::id::SocketId;
 use crate::mailbox::Outgoing;
+use crate::presence::RoomCount;
 use crate::selector::{Room, Selector};
 
 fn complete<T>(value: T) -> Collected<T> {
@@ -21,7 +22,9 @@ impl Adapter for LocalAdapter {
     fn add(&self, socket: LocalSocket) {
         // Ids are random: one that is here already is a mistake of the caller, which must not leave a ghost in a room.
         self.remove(socket.id);
+        let id = socket.id;
         self.sockets.insert(socket);
+        self.observe_socket(id);
     }
 
     fn remove(&self, id: SocketId) -> Vec<Room> {
@@ -32,6 +35,7 @@ impl Adapter for LocalAdapter {
             rooms_of(id, &entry)
         };
         self.acks.gone(id);
+        self.observe_socket(id);
         rooms
     }
 
@@ -98,6 +102,20 @@ impl Adapter for LocalAdapter {
 
     fn count_sockets(&self, selector: &Selector) -> BoxFuture<'static, Collected<usize>> {
         ready(complete(self.count(selector))).boxed()
+    }
+
+    fn room_count(&self, room: &str) -> BoxFuture<'static, RoomCount> {
+        let sockets = self.members(room);
+        ready(RoomCount { sockets, exact: true, age: Duration::ZERO, missing: Vec::new() }).boxed()
+    }
+
+    fn room_sockets(
+        &self,
+        room: &str,
+        after: Option<SocketId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Collected<Vec<RemoteSocket>>> {
+        ready(complete(self.page(room, after, limit))).boxed()
     }
 
     fn sockets_join(

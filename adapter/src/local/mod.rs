@@ -20,6 +20,7 @@ pub(crate) use collector::{Acks, Collector, deadline_of};
 pub use factory::LocalFactory;
 use roomcast_protocol::socketio::{AckId, Args, EncodedPacket};
 pub(crate) use rooms::RoomObserver;
+pub(crate) use sockets::SHARDS;
 
 use self::acks::{AckTable, MAX_AWAITED_ACKS};
 use self::fanout::Tally;
@@ -137,6 +138,33 @@ impl LocalAdapter {
         }
     }
 
+    fn observe_socket(&self, id: SocketId) {
+        if let Some(observer) = self.rooms.observer() {
+            observer.socket_changed(id);
+        }
+    }
+
+    /// The number of sockets that have joined a room, that of its name not counted.
+    pub(crate) fn joined(&self, room: &str) -> usize {
+        self.rooms.members(room)
+    }
+
+    /// True if the socket is here.
+    pub(crate) fn contains(&self, id: SocketId) -> bool {
+        self.sockets.contains(id)
+    }
+
+    /// The number of sockets in a room.
+    pub(crate) fn members(&self, room: &str) -> usize {
+        self.joined(room) + usize::from(room.parse().is_ok_and(|id| self.contains(id)))
+    }
+
+    /// A part of the rooms that were joined, with the number of those who did, and a part of the sockets. There are
+    /// `SHARDS` parts.
+    pub(crate) fn part(&self, part: usize) -> (Vec<(Room, usize)>, Vec<SocketId>) {
+        (self.rooms.shard(part), self.sockets.shard(part))
+    }
+
     /// The number of sockets.
     pub(crate) fn socket_count(&self) -> usize {
         self.sockets.len()
@@ -156,6 +184,19 @@ impl LocalAdapter {
     pub(crate) fn fetch(&self, selector: &Selector) -> Vec<RemoteSocket> {
         let selected = self.select(selector);
         selected.into_iter().filter_map(|(id, _)| self.describe(id)).collect()
+    }
+
+    /// Describes the first sockets of a room behind `after`, in the order of their ids.
+    pub(crate) fn page(&self, room: &str, after: Option<SocketId>, limit: usize) -> Vec<RemoteSocket> {
+        let mut ids = Vec::new();
+        fanout::visit(&self.sockets, &self.rooms, &Selector::rooms([room]), |id, _| {
+            if after.is_none_or(|after| id > after) {
+                ids.push(id);
+            }
+        });
+        ids.sort_unstable();
+        ids.truncate(limit);
+        ids.into_iter().filter_map(|id| self.describe(id)).collect()
     }
 
     fn describe(&self, id: SocketId) -> Option<RemoteSocket> {

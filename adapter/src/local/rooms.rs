@@ -21,15 +21,19 @@ const SHRINK_AT: usize = 4;
 /// Smaller maps are left alone.
 const SHRINK_MIN: usize = 32;
 
-/// Learns which rooms have local members.
+/// Learns which rooms have local members, and which rooms and sockets changed.
 ///
-/// Called under the write lock of the room's shard, so that the calls for one room come in the order of the changes. An
-/// implementation must return at once and must not call the adapter.
+/// What concerns a room is called under the write lock of its shard, so that the calls for one room come in the order of
+/// the changes. An implementation must return at once and must not call the adapter.
 pub(crate) trait RoomObserver: Send + Sync {
     /// The room got its first local member.
     fn occupied(&self, room: &Room);
     /// The room lost its last local member.
     fn vacated(&self, room: &Room);
+    /// The room got or lost a local member; also with the first and the last.
+    fn changed(&self, room: &Room);
+    /// The socket came or went.
+    fn socket_changed(&self, id: SocketId);
 }
 
 pub(crate) type Members = IndexMap<SocketId, Arc<Mailbox>, FxBuildHasher>;
@@ -43,6 +47,10 @@ pub(crate) struct Rooms {
 }
 
 impl Rooms {
+    pub(crate) fn observer(&self) -> Option<&Arc<dyn RoomObserver>> {
+        self.observer.as_ref()
+    }
+
     pub(crate) fn new(observer: Option<Arc<dyn RoomObserver>>) -> Self {
         Self { shards: std::array::from_fn(|_| RwLock::default()), hasher: RandomState::new(), observer }
     }
@@ -56,6 +64,9 @@ impl Rooms {
         let mut shard = self.shards[self.shard_of(room)].write();
         if let Some(members) = shard.get_mut(room) {
             members.insert(id, Arc::clone(mailbox));
+            if let Some(observer) = &self.observer {
+                observer.changed(room);
+            }
             return;
         }
         let mut members = Members::with_capacity_and_hasher(1, FxBuildHasher);
@@ -63,6 +74,7 @@ impl Rooms {
         shard.insert(Arc::clone(room), members);
         if let Some(observer) = &self.observer {
             observer.occupied(room);
+            observer.changed(room);
         }
     }
 
@@ -72,6 +84,9 @@ impl Rooms {
         let Some(members) = shard.get_mut(room) else { return };
         if members.swap_remove(&id).is_none() {
             return;
+        }
+        if let Some(observer) = &self.observer {
+            observer.changed(room);
         }
         if !members.is_empty() {
             if members.capacity() > SHRINK_MIN && members.len() * SHRINK_AT < members.capacity() {
@@ -98,6 +113,17 @@ impl Rooms {
     /// Visits all rooms, those of a shard under its lock. Like an observer, `visit` must return at once.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&Room)) {
         self.shards.iter().for_each(|shard| shard.read().keys().for_each(&mut visit));
+    }
+
+    /// The number of explicit members of a room.
+    pub(crate) fn members(&self, room: &str) -> usize {
+        self.shards[self.shard_of(room)].read().get(room).map_or(0, Members::len)
+    }
+
+    /// The rooms of one shard, with the number of their explicit members.
+    pub(crate) fn shard(&self, shard: usize) -> Vec<(Room, usize)> {
+        let Some(shard) = self.shards.get(shard) else { return Vec::new() };
+        shard.read().iter().map(|(room, members)| (Arc::clone(room), members.len())).collect()
     }
 
     /// The number of rooms.

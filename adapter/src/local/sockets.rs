@@ -73,6 +73,12 @@ impl Sockets {
         self.read(id).contains_key(&id)
     }
 
+    /// The sockets of one shard.
+    pub(crate) fn shard(&self, shard: usize) -> Vec<SocketId> {
+        let Some(shard) = self.shards.get(shard) else { return Vec::new() };
+        shard.read().keys().copied().collect()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.shards().map(|shard| shard.len()).sum()
     }

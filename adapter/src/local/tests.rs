@@ -35,6 +35,8 @@ impl RoomObserver for Observer {
         let count = self.0.lock().insert(Arc::clone(room), 0);
         assert_eq!(count, Some(1), "{room} was vacated while empty");
     }
+    fn changed(&self, _: &Room) {}
+    fn socket_changed(&self, _: SocketId) {}
 }
 
 fn node() -> NodeTag {

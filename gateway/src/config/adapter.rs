@@ -55,6 +55,19 @@ section! {
         nats: Nats,
         tls: Tls,
         redis: Redis,
+        directory: Directory,
+    }
+}
+
+section! {
+    /// Counts of rooms and presence over the whole cluster.
+    pub struct Directory {
+        /// How often a node tells the others of rooms and sockets that changed: about how old a count may be.
+        #[serde(with = "units::duration")]
+        interval: Duration = Duration::from_millis(200),
+        /// How long a room has been empty in the whole cluster before it counts as vacated.
+        #[serde(with = "units::duration")]
+        vacate_after: Duration = Duration::from_secs(3),
     }
 }
 

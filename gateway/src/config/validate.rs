@@ -129,6 +129,7 @@ fn bounds(config: &Config, problems: &mut Vec<Problem>) {
         ("adapter.request_timeout", adapter.request_timeout),
         ("adapter.heartbeat", adapter.heartbeat),
         ("adapter.subscribe_timeout", adapter.subscribe_timeout),
+        ("adapter.directory.interval", adapter.directory.interval),
     ];
     // `max_attachments` and `max_rooms_per_socket` may be 0: no binary, no rooms.
     let counts = [
@@ -162,6 +163,11 @@ fn bounds(config: &Config, problems: &mut Vec<Problem>) {
     }
     if adapter.lease < adapter.expiry {
         problems.push(Problem::Order { longer: "adapter.lease", shorter: "`adapter.expiry`" });
+    }
+    // Who says nothing for longer counts as one who does not know.
+    if adapter.expiry < adapter.directory.interval * 2 {
+        let shorter = "two of `adapter.directory.interval`";
+        problems.push(Problem::Order { longer: "adapter.expiry", shorter });
     }
     // One lost heartbeat must not look like a death.
     if adapter.expiry < adapter.heartbeat * 2 {
@@ -288,6 +294,8 @@ mod tests {
                 "adapter = { kind = 'redis', url = 'redis://h', redis = { pubsub = 'sharded' } }",
                 "needs a Redis Cluster",
             ),
+            ("adapter.directory.interval = '3s'", "`adapter.expiry` must be longer than two"),
+            ("adapter.directory.interval = 0", "`adapter.directory.interval` must be greater than 0"),
             ("adapter.prefix = 'a.b'", "`adapter.prefix`: \"a.b\" is not 1 to 64"),
             ("adapter.kind = 'redis'", "`adapter.url` is missing: `adapter.kind` is \"redis\""),
             (

@@ -68,6 +68,16 @@ static FIGURES: &[Figure] = &[
         |c| &c.fenced,
     ),
     ("cluster_hung_total", "Times this node did not run for longer than the expiry.", &[], |c| &c.hung),
+    ("directory_sent_total", "Updates of the directory to other nodes.", &[], |c| &c.directory_sent),
+    ("directory_received_total", "Updates of the directory from other nodes.", &[], |c| {
+        &c.directory_received
+    }),
+    ("directory_gaps_total", "Updates behind some that were lost.", &[], |c| &c.directory_gaps),
+    ("sockets_reaped_total", "Sockets of dead nodes that this node told of.", &[], |c| &c.sockets_reaped),
+    ("presence_events_total", "What this node had to tell of rooms and sockets.", &[], |c| {
+        &c.presence_events
+    }),
+    ("presence_dropped_total", "Of that, what nobody took in time.", &[], |c| &c.presence_dropped),
     ("cluster_tag_conflicts_total", "Messages of another node with this node's tag.", &[], |c| {
         &c.tag_conflicts
     }),
@@ -114,6 +124,9 @@ type GaugeFigure =
 static GAUGES: &[GaugeFigure] = &[
     ("bus_subscriptions", SUBSCRIPTIONS, &[("kind", "room")], |c| &c.subscribed_rooms),
     ("bus_subscriptions", SUBSCRIPTIONS, &[("kind", "bucket")], |c| &c.subscribed_buckets),
+    ("directory_records", "Rooms and sockets that this node keeps for the cluster.", &[], |c| {
+        &c.directory_records
+    }),
     ("cluster_rooms_hashed", "1 while this node listens to buckets of rooms.", &[], |c| &c.hashed),
 ];
 

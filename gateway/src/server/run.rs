@@ -182,6 +182,8 @@ fn cluster_config(config: &Config) -> ClusterConfig {
         max_rooms_per_emit: adapter.max_rooms_per_emit,
         max_room_subjects: adapter.max_room_subjects,
         hashed_subjects: adapter.hashed_subjects,
+        directory_interval: adapter.directory.interval,
+        vacate_after: adapter.directory.vacate_after,
         ..ClusterConfig::default()
     }
 }

@@ -93,6 +93,7 @@ fn call_of(path: &str) -> &'static str {
         "/v1/leave" => "leave",
         "/v1/disconnect" => "disconnect",
         "/v1/rooms/{room}" => "room",
+        "/v1/rooms/{room}/sockets" => "room_sockets",
         "/v1/nodes" => "nodes",
         _ => "unknown",
     }

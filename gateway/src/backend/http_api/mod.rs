@@ -123,6 +123,7 @@ pub fn router(node: Arc<dyn Node>, settings: Settings) -> Router {
         .route("/v1/leave", post(manage::leave))
         .route("/v1/disconnect", post(manage::disconnect))
         .route("/v1/rooms/{room}", get(read::room))
+        .route("/v1/rooms/{room}/sockets", get(read::room_sockets))
         .route("/v1/nodes", get(read::nodes))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))

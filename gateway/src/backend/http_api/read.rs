@@ -1,13 +1,18 @@
-//! `GET /v1/rooms/{room}` and `/v1/nodes`: what a backend can ask. A partial answer names what is missing.
+//! `GET /v1/rooms/{room}`, its `/sockets`, and `/v1/nodes`: what a backend can ask. A partial answer names what is missing.
 
 use std::time::SystemTime;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use roomcast_adapter::{NodeInfo, NodeTag, Selector};
+use roomcast_adapter::{Collected, NodeInfo, NodeTag, RemoteSocket, Room, SocketId};
 use serde::{Deserialize, Serialize};
 
 use super::{Api, Problem};
+
+/// Sockets on a page, unless the caller says how many.
+const DEFAULT_PAGE: usize = 100;
+/// The most sockets on a page.
+const MAX_PAGE: usize = 1_000;
 
 #[derive(Deserialize)]
 pub(super) struct Within {
@@ -20,9 +25,9 @@ pub(super) struct RoomAnswer {
     room: String,
     /// Sockets in the room, in the whole cluster.
     sockets: usize,
-    /// When they were counted (RFC 3339).
+    /// No live node's share is older than this (RFC 3339).
     as_of: String,
-    /// Every node was asked and answered.
+    /// Every live node's share is in it.
     exact: bool,
     missing_nodes: Vec<NodeTag>,
 }
@@ -35,17 +40,62 @@ pub(super) async fn room(
     let Path(room) = room.map_err(|error| Problem::invalid(error.body_text()))?;
     let Query(within) = within.map_err(|error| Problem::invalid(error.body_text()))?;
     let (namespace, adapter) = api.adapter(within.namespace.as_deref())?;
-    let count = adapter.count_sockets(&Selector::rooms([room.as_str()])).await;
+    let count = adapter.room_count(&room).await;
     // Without the broker a node does not know who else is there.
-    let exact = count.missing.is_empty() && api.unready() != Some("broker_unavailable");
+    let exact = count.exact && api.unready() != Some("broker_unavailable");
+    let now = SystemTime::now();
     Ok(axum::Json(RoomAnswer {
         namespace,
         room,
-        sockets: count.value,
-        as_of: rfc3339(SystemTime::now()),
+        sockets: count.sockets,
+        as_of: rfc3339(now.checked_sub(count.age).unwrap_or(now)),
         exact,
         missing_nodes: count.missing,
     }))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Page {
+    namespace: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<SocketId>,
+}
+
+#[derive(Serialize)]
+pub(super) struct SocketsAnswer {
+    namespace: String,
+    room: String,
+    sockets: Vec<SocketAnswer>,
+    /// Asks for the next page; not there when this is the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<SocketId>,
+    missing_nodes: Vec<NodeTag>,
+}
+
+#[derive(Serialize)]
+struct SocketAnswer {
+    id: SocketId,
+    rooms: Vec<Room>,
+    data: serde_json::Value,
+}
+
+pub(super) async fn room_sockets(
+    State(api): State<Api>,
+    room: Result<Path<String>, PathRejection>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<axum::Json<SocketsAnswer>, Problem> {
+    let Path(room) = room.map_err(|error| Problem::invalid(error.body_text()))?;
+    let Query(page) = page.map_err(|error| Problem::invalid(error.body_text()))?;
+    let limit = page.limit.unwrap_or(DEFAULT_PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(Problem::invalid(format!("`limit` has to be from 1 to {MAX_PAGE}")));
+    }
+    let (namespace, adapter) = api.adapter(page.namespace.as_deref())?;
+    let Collected { value, missing } = adapter.room_sockets(&room, page.cursor, limit).await;
+    let cursor = value.last().filter(|_| value.len() == limit).map(|socket| socket.id);
+    let answer = |RemoteSocket { id, rooms, data, .. }| SocketAnswer { id, rooms, data };
+    let sockets = value.into_iter().map(answer).collect();
+    Ok(axum::Json(SocketsAnswer { namespace, room, sockets, cursor, missing_nodes: missing }))
 }
 
 fn rfc3339(time: SystemTime) -> String {

@@ -8,10 +8,10 @@ use futures_util::stream;
 use parking_lot::Mutex;
 use roomcast_adapter::{
     AckStream, Adapter, AdapterError, AdapterFactory, Collected, LocalSocket, NamespaceEvents, NodeInfo,
-    NodeTag, Outgoing, RemoteSocket, Room, Selector, SocketId, Status,
+    NodeTag, Outgoing, PresenceEvent, RemoteSocket, Room, RoomCount, Selector, SocketId, Status,
 };
 use roomcast_protocol::socketio::{AckId, Args};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::super::{Node, NodeStats};
 use crate::metrics::Metrics;
@@ -23,7 +23,7 @@ pub(super) enum Asked {
     Join(Selector, Vec<Room>),
     Leave(Selector, Vec<Room>),
     Disconnect(Selector, bool),
-    Count(Selector),
+    Count(String),
 }
 
 pub(super) struct Script {
@@ -97,9 +97,33 @@ impl Adapter for Script {
         ready(Collected { value: Vec::new(), missing: Vec::new() })
     }
 
-    fn count_sockets(&self, selector: &Selector) -> BoxFuture<'static, Collected<usize>> {
-        let _ = self.note(Asked::Count(selector.clone()));
-        ready(Collected { value: 7, missing: self.missing.clone() })
+    fn count_sockets(&self, _: &Selector) -> BoxFuture<'static, Collected<usize>> {
+        ready(Collected { value: 0, missing: Vec::new() })
+    }
+
+    fn room_sockets(
+        &self,
+        _: &str,
+        after: Option<SocketId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Collected<Vec<RemoteSocket>>> {
+        // There are three.
+        let ids = ["AAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAB", "BBBBAAAAAAAAAAAAAAAA"];
+        let ids = ids.map(|id| id.parse::<SocketId>().unwrap());
+        let ids = ids.into_iter().filter(|id| after.is_none_or(|after| *id > after)).take(limit);
+        let socket = |id: SocketId| RemoteSocket {
+            id,
+            handshake: serde_json::json!({ "headers": { "cookie": "secret" } }),
+            rooms: vec![id.as_str().into(), "a".into()],
+            data: serde_json::json!({ "n": 1 }),
+        };
+        ready(Collected { value: ids.map(socket).collect(), missing: self.missing.clone() })
+    }
+
+    fn room_count(&self, room: &str) -> BoxFuture<'static, RoomCount> {
+        let _ = self.note(Asked::Count(room.to_owned()));
+        let (missing, age) = (self.missing.clone(), Duration::from_secs(1));
+        ready(RoomCount { sockets: 7, exact: missing.is_empty(), age, missing })
     }
 
     fn sockets_join(
@@ -163,6 +187,10 @@ impl AdapterFactory for Factory {
         let age = Duration::from_secs(1);
         let here = NodeInfo { tag: tag("AAAA"), sockets: Some(3), rooms: Some(2), age };
         vec![here, NodeInfo { tag: tag("BBBB"), sockets: None, rooms: None, age }]
+    }
+
+    fn presence(&self) -> mpsc::Receiver<PresenceEvent> {
+        mpsc::channel(1).1
     }
 
     fn shutdown(&self) -> BoxFuture<'static, ()> {

@@ -1,0 +1,468 @@
+//! The directory: who is in which room, over the whole cluster, without asking all.
+//!
+//! A state machine without a clock or a bus. Each node tells the owners of a key what it has of it itself; the owners add
+//! up. A key is a room, or a socket by its id: being there is one mechanism for both. `ring` says who owns, `stream` what
+//! has yet to be told, `records` what was told, `events` what is announced; `turn` connects it with the node.
+
+mod dirty;
+mod events;
+mod records;
+mod ring;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod turn;
+mod update;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use dirty::Dirty;
+pub(crate) use ring::Slot;
+pub(crate) use stream::Frame;
+pub(crate) use turn::{Cursor, Shell};
+pub(crate) use update::{Announced, Entry, Known, Part, Query, Update};
+
+use self::events::Announcer;
+use self::records::{Receipt, Records, Sockets};
+use self::ring::{Ring, Slots};
+use self::stream::Stream;
+use super::message::Identity;
+use crate::id::NodeTag;
+use crate::presence::PresenceEvent;
+use crate::selector::Room;
+
+/// Rooms with longer names are not kept: to count one, all nodes are asked.
+pub(crate) const MAX_NAME: usize = 4_096;
+
+/// Times, in milliseconds of the node's own time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// A member that said nothing for this long is not known to be there.
+    pub(crate) expiry: u64,
+    /// After this long a node goes by what it knows, however little; and lets go of what is not its own.
+    pub(crate) lease: u64,
+    pub(crate) vacate_after: u64,
+    /// How long the members have been the same before this node announces: others may still be about to join.
+    pub(crate) settle: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Directory {
+    me: Identity,
+    times: Times,
+    ring: Ring,
+    /// When the ring became this one.
+    since: u64,
+    /// When every member was last known to have said everything.
+    complete_at: u64,
+    /// This node knows enough to announce.
+    is_settled: bool,
+    /// The highest number of an occupation that was heard of.
+    clock: u64,
+    last_session: u64,
+    streams: BTreeMap<NodeTag, Stream>,
+    /// Slots that became this node's: what it has of them itself is recorded with the next walk.
+    own: Slots,
+    /// Names the walk over all rooms and sockets of this node. Another one begins anew.
+    walk: u64,
+    records: Records,
+    announcer: Announcer,
+    departed: Vec<(Identity, Sockets)>,
+    swept: bool,
+}
+
+impl Directory {
+    pub(crate) fn new(me: Identity, times: Times) -> Self {
+        Self {
+            me,
+            times,
+            ring: Ring::new(Vec::new()),
+            since: 0,
+            complete_at: 0,
+            is_settled: false,
+            clock: me.generation,
+            last_session: 0,
+            streams: BTreeMap::new(),
+            own: Slots::none(),
+            walk: 0,
+            records: Records::default(),
+            announcer: Announcer::default(),
+            departed: Vec::new(),
+            swept: true,
+        }
+    }
+
+    /// The live nodes are these, in the order of their tags. A new life of this node knows nothing.
+    pub(crate) fn set_members(&mut self, me: Identity, members: Vec<Identity>, now: u64) {
+        if me != self.me {
+            *self =
+                Self { walk: self.walk + 1, last_session: self.last_session, ..Self::new(me, self.times) };
+        }
+        if members == self.ring.members() {
+            return;
+        }
+        self.records.admit(me);
+        let before = std::mem::replace(&mut self.ring, Ring::new(members));
+        (self.since, self.swept) = (now, false);
+        // Who does not know enough has no say: what it knows only adds to what others do.
+        let claim = std::mem::take(&mut self.is_settled).then_some(self.clock);
+        self.streams.retain(|_, stream| self.ring.contains(stream.to));
+        for member in self.ring.members().iter().filter(|member| **member != me) {
+            self.streams.entry(member.tag).or_insert_with(|| {
+                self.last_session += 1;
+                Stream::new(*member, self.last_session)
+            });
+        }
+        let mut gained: BTreeMap<NodeTag, Slots> = BTreeMap::new();
+        for slot in Slot::all() {
+            // Both owners before hand over, for the other may be dead already. The first that is left has the say.
+            let heir = before.owners(slot).find(|owner| self.ring.contains(*owner));
+            let claim = claim.filter(|_| heir == Some(me));
+            let hands_over = before.owns(me, slot);
+            for owner in self.ring.owners(slot).filter(|owner| !before.owns(*owner, slot)) {
+                if owner == me {
+                    self.own.insert(slot);
+                } else if let Some(stream) = self.streams.get_mut(&owner.tag) {
+                    stream.gain(slot);
+                    if hands_over {
+                        stream.hand_over(slot, claim);
+                        gained.entry(owner.tag).or_insert_with(Slots::none).insert(slot);
+                    }
+                }
+            }
+        }
+        for (to, slots) in gained {
+            self.hand_over(to, &slots);
+        }
+        self.walk += 1;
+        self.announcer.rescan();
+        self.announcer.take_over(&self.ring, me, now, self.times.expiry.saturating_mul(2));
+    }
+
+    /// Tells an owner what this node, which owns these slots as well, or did, was told and has announced.
+    fn hand_over(&mut self, to: NodeTag, slots: &Slots) {
+        let Some(stream) = self.streams.get_mut(&to) else { return };
+        for (namespace, room, record) in self.records.all() {
+            if !slots.contains(Slot::of(namespace, room)) {
+                continue;
+            }
+            if record.announced.number > 0 {
+                let announced = record.announced;
+                let entry = Entry::Announced { room: Arc::clone(room), announced, fresh: false };
+                stream.push(namespace, entry);
+            }
+            for (of, sockets) in self.records.silent_shares(&self.ring, record) {
+                stream.push(namespace, Entry::KeptCount { of, room: Arc::clone(room), sockets });
+            }
+        }
+        for (of, namespace, id) in self.records.silent_sockets(&self.ring) {
+            if slots.contains(Slot::of(namespace, id.as_str())) {
+                stream.push(namespace, Entry::KeptSocket { of, id });
+            }
+        }
+    }
+
+    /// A life of a node is over.
+    pub(crate) fn gone(&mut self, node: Identity) {
+        if let Some(sockets) = self.records.depart(node) {
+            self.departed.push((node, sockets));
+        }
+    }
+
+    /// An owner lost something of this stream: it is told everything anew.
+    pub(crate) fn resync(&mut self, from: Identity, session: u64) {
+        if self.streams.get(&from.tag).is_some_and(|stream| stream.to == from && stream.session() == session)
+        {
+            self.restart(from);
+        }
+    }
+
+    /// The broker is away: what could not be told will be told anew.
+    pub(crate) fn suspend(&mut self) {
+        let stuck = self.streams.values().filter(|stream| !stream.is_idle()).map(|stream| stream.to);
+        for to in stuck.collect::<Vec<_>>() {
+            self.restart(to);
+        }
+    }
+
+    fn restart(&mut self, to: Identity) {
+        let Some(stream) = self.streams.get(&to.tag) else { return };
+        self.last_session += 1;
+        let mut stream = stream.restarted(self.last_session);
+        let (mut shared, hands_over) = (Slots::none(), stream.has_pending());
+        for slot in Slot::all().filter(|slot| self.ring.owns(to, *slot)) {
+            stream.gain(slot);
+            // A primary that knows everything has the say, unless it has handed something over that may not have come.
+            let is_primary = self.is_settled && !hands_over && self.ring.primary(slot) == Some(self.me);
+            if stream.is_pending(slot) || self.ring.owns(self.me, slot) {
+                stream.hand_over(slot, is_primary.then_some(self.clock));
+                shared.insert(slot);
+            }
+        }
+        self.streams.insert(to.tag, stream);
+        self.hand_over(to.tag, &shared);
+        self.walk += 1;
+    }
+
+    /// The walk that is to be done over what this node has, if there is one and there is room for it.
+    pub(crate) fn walk(&self) -> Option<u64> {
+        let is_wanted = !self.own.is_empty() || self.streams.values().any(|stream| !stream.todo.is_empty());
+        (is_wanted && !self.streams.values().any(Stream::is_full)).then_some(self.walk)
+    }
+
+    /// A step of a walk: so many sockets are in a room, or a socket is there.
+    pub(crate) fn walked(&mut self, walk: u64, namespace: &Arc<str>, entries: Vec<Entry>) {
+        if walk != self.walk {
+            return;
+        }
+        for entry in entries {
+            let Some(slot) = slot_of(namespace, &entry) else { continue };
+            for owner in self.ring.owners(slot) {
+                if owner == self.me && self.own.contains(slot) {
+                    self.announcer.touch(self.records.put(self.me, namespace, entry.clone()));
+                } else if let Some(stream) =
+                    self.streams.get_mut(&owner.tag).filter(|stream| stream.todo.contains(slot))
+                {
+                    stream.push(namespace, entry.clone());
+                }
+            }
+        }
+    }
+
+    /// A walk has seen everything.
+    pub(crate) fn walk_done(&mut self, walk: u64) {
+        if walk == self.walk {
+            self.own.clear();
+            self.streams.values_mut().for_each(|stream| stream.todo.clear());
+        }
+    }
+
+    /// What this node has of its own changed.
+    pub(crate) fn changed(&mut self, namespace: &Arc<str>, entry: &Entry) {
+        let Some(slot) = slot_of(namespace, entry) else { return };
+        for owner in self.ring.owners(slot) {
+            if owner == self.me {
+                self.announcer.touch(self.records.put(self.me, namespace, entry.clone()));
+            } else if let Some(stream) = self.streams.get_mut(&owner.tag) {
+                stream.push(namespace, entry.clone());
+            }
+        }
+    }
+
+    /// The other nodes that keep the directory.
+    pub(crate) fn others(&self) -> Vec<NodeTag> {
+        self.streams.keys().copied().collect()
+    }
+
+    /// The next update for a node, if it is due.
+    pub(crate) fn next_update(
+        &mut self,
+        to: NodeTag,
+        now: u64,
+        max_bytes: usize,
+        heartbeat: u64,
+    ) -> Option<Update> {
+        let stream = self.streams.get(&to)?;
+        if stream.has_too_much() {
+            let to = stream.to;
+            self.restart(to);
+        }
+        let frame = Frame { ring: self.ring.hash(), clock: self.clock, max_bytes, heartbeat };
+        self.streams.get_mut(&to)?.next(&frame, now, self.records.taken(to))
+    }
+
+    /// An update was queued for the broker, or was not.
+    pub(crate) fn done(&mut self, to: NodeTag, update: Update, sent: bool, now: u64) {
+        let Some(stream) = self.streams.get_mut(&to) else { return };
+        match sent {
+            true => stream.sent(update.session, update.ring, now),
+            false => stream.unsent(update),
+        }
+    }
+
+    /// An update came. `known` are the nodes that were not given up for good; others are not believed. True if the sender
+    /// has to begin anew.
+    pub(crate) fn receive(&mut self, from: Identity, update: Update, known: &[Identity], now: u64) -> bool {
+        let me = self.me;
+        let is_known = |node: Identity| node == me || known.contains(&node);
+        if !is_known(from) {
+            return false;
+        }
+        let before = self.records.identity(from.tag).filter(|before| before.generation < from.generation);
+        if let Some(before) = before {
+            self.gone(before);
+        }
+        match self.records.open(from, &update) {
+            Receipt::Taken => {}
+            Receipt::Ignored => return false,
+            Receipt::Gap => return true,
+        }
+        self.clock = self.clock.max(update.clock);
+        if let Some(stream) = self.streams.get_mut(&from.tag).filter(|stream| stream.to == from) {
+            stream.taken(update.taken);
+        }
+        self.yield_to(&update);
+        for Part { namespace, entries } in update.parts {
+            for entry in entries {
+                match entry {
+                    Entry::Announced { room, announced, fresh } => {
+                        self.take_announced(from, (&namespace, room), announced, fresh, now);
+                    }
+                    Entry::KeptCount { of, .. } | Entry::KeptSocket { of, .. } => {
+                        // A member tells an owner itself.
+                        let is_told = self.ring.contains(of)
+                            && slot_of(&namespace, &entry).is_none_or(|slot| self.ring.owns(me, slot));
+                        if !is_told && of != me {
+                            self.take_kept(&namespace, of, entry, is_known(of));
+                        }
+                    }
+                    // A node speaks for its own sockets only.
+                    Entry::Socket { id, .. } if id.node() != from.tag => {}
+                    entry => self.announcer.touch(self.records.put(from, &namespace, entry)),
+                }
+            }
+        }
+        self.records.close(from, update.ring, &self.ring, now);
+        false
+    }
+
+    /// Another owner has the say about what was announced in these slots. What it does not name was forgotten.
+    fn yield_to(&mut self, update: &Update) {
+        if update.authority.is_empty() {
+            return;
+        }
+        let mut slots = Slots::none();
+        update.authority.iter().for_each(|slot| slots.insert(*slot));
+        for (namespace, room, record) in self.records.all_mut() {
+            if record.announced.number <= update.handover && slots.contains(Slot::of(namespace, room)) {
+                record.announced = Announced::default();
+            }
+        }
+    }
+
+    fn take_announced(
+        &mut self,
+        from: Identity,
+        (namespace, room): (&Arc<str>, Room),
+        announced: Announced,
+        fresh: bool,
+        now: u64,
+    ) {
+        self.clock = self.clock.max(announced.number);
+        let record = self.records.record(namespace, &room);
+        if announced.is_after(record.announced) {
+            record.announced = announced;
+            if fresh {
+                self.announcer.heard((namespace, &room), announced, from, now);
+            }
+        }
+        self.announcer.touch(Some((Arc::clone(namespace), room)));
+    }
+
+    fn take_kept(&mut self, namespace: &Arc<str>, of: Identity, entry: Entry, is_known: bool) {
+        if is_known {
+            self.announcer.touch(self.records.keep(namespace, entry));
+        } else if let Entry::KeptSocket { id, .. } = entry {
+            // Its node has been given up meanwhile.
+            if self.departed.last().is_none_or(|(node, _)| *node != of) {
+                self.departed.push((of, Sockets::new()));
+            }
+            if let Some((_, sockets)) = self.departed.last_mut() {
+                sockets.entry(Arc::clone(namespace)).or_default().insert(id);
+            }
+        }
+    }
+
+    /// What has become due. Without `is_ready` this node does not know the cluster, and announces nothing.
+    pub(crate) fn turn(&mut self, now: u64, is_ready: bool) -> Turn {
+        let mut reaped = 0;
+        for (node, sockets) in std::mem::take(&mut self.departed) {
+            self.records.forget(node.tag);
+            self.announcer.rescan();
+            let ids = sockets
+                .into_iter()
+                .flat_map(|(namespace, ids)| ids.into_iter().map(move |id| (Arc::clone(&namespace), id)));
+            for key in ids {
+                let (ring, streams) = (&self.ring, &self.streams);
+                let knows = |primary: Identity, slot| {
+                    streams.get(&primary.tag).is_some_and(|stream| !stream.is_pending(slot))
+                };
+                reaped += u64::from(self.announcer.reap(key, (ring, self.me), knows, now));
+            }
+        }
+        self.announce(now, is_ready);
+        self.announcer.forget_old(now, self.times.expiry.saturating_mul(2));
+        Turn { events: self.announcer.events(), reaped, records: self.records.len() }
+    }
+
+    fn announce(&mut self, now: u64, is_ready: bool) {
+        let (_, missing) = self.records.completeness(&self.ring, self.me.tag, now, self.times.expiry);
+        if missing.is_empty() {
+            self.complete_at = now;
+        }
+        let waited = now.saturating_sub(self.since.max(self.complete_at));
+        self.is_settled = is_ready
+            && now.saturating_sub(self.since) >= self.times.settle
+            && (missing.is_empty() || waited >= self.times.lease);
+        if !self.is_settled {
+            return self.announcer.rescan();
+        }
+        let (ring, me) = (&self.ring, self.me);
+        let is_primary = |slot| ring.primary(slot) == Some(me);
+        let times = (now, self.times.vacate_after);
+        let announced = self.announcer.announce(&mut self.records, &mut self.clock, is_primary, times);
+        for (namespace, entry) in announced {
+            let Some(slot) = slot_of(&namespace, &entry) else { continue };
+            for owner in self.ring.owners(slot) {
+                if let Some(stream) = self.streams.get_mut(&owner.tag) {
+                    stream.push(&namespace, entry.clone());
+                }
+            }
+        }
+        let is_told = !self.streams.values().any(Stream::has_pending);
+        if missing.is_empty() && is_told && !self.swept && now.saturating_sub(self.since) >= self.times.lease
+        {
+            self.swept = true;
+            let (ring, me) = (&self.ring, self.me);
+            self.records.sweep(ring, |slot| ring.owns(me, slot));
+        }
+    }
+
+    /// The owners of a room, the primary first.
+    pub(crate) fn owners(&self, namespace: &str, room: &str) -> Vec<NodeTag> {
+        self.ring.owners(Slot::of(namespace, room)).map(|owner| owner.tag).collect()
+    }
+
+    /// What this node knows of a room, its own sockets not counted, if it is an owner.
+    pub(crate) fn known(&self, namespace: &str, room: &str, now: u64) -> Option<Known> {
+        let me = self.me;
+        if !self.ring.owns(me, Slot::of(namespace, room)) {
+            return None;
+        }
+        let (age, missing) = self.records.completeness(&self.ring, me.tag, now, self.times.expiry);
+        let sockets = self.records.count_others(&self.ring, me.tag, namespace, room);
+        Some(Known { sockets, age: Duration::from_millis(age), missing })
+    }
+}
+
+/// What came of a turn.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    pub(crate) events: Vec<PresenceEvent>,
+    /// Sockets of dead nodes that this one tells of.
+    pub(crate) reaped: u64,
+    /// Rooms and sockets that are recorded here.
+    pub(crate) records: usize,
+}
+
+/// The slot of what an entry says, unless the name is too long to be kept.
+fn slot_of(namespace: &str, entry: &Entry) -> Option<Slot> {
+    match entry {
+        Entry::Socket { id, .. } | Entry::KeptSocket { id, .. } => Some(Slot::of(namespace, id.as_str())),
+        Entry::Count { room, .. } | Entry::Announced { room, .. } | Entry::KeptCount { room, .. } => {
+            (room.len() <= MAX_NAME).then(|| Slot::of(namespace, room))
+        }
+    }
+}

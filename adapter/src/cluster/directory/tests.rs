@@ -1,0 +1,364 @@
+//! Any schedule of changes, losses, deaths and arrivals, against the truth.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::id::SocketId;
+
+const TIMES: Times = Times { expiry: 5_000, lease: 15_000, vacate_after: 3_000, settle: 2_000 };
+const TICK: u64 = 200;
+/// One fault at a time: two owners that die at once take with them what only they knew.
+const BETWEEN_FAULTS: u64 = 25_000;
+
+struct Peer {
+    me: Identity,
+    directory: Directory,
+    rooms: BTreeMap<String, u32>,
+    sockets: BTreeSet<SocketId>,
+    /// Every node learns of the others at another time.
+    delay: u64,
+}
+
+/// When something is known of a node: nodes learn it later, each by its own delay.
+#[derive(Clone, Copy, PartialEq)]
+enum News {
+    Joined(Identity),
+    Left(Identity),
+    Gone(Identity),
+}
+
+#[derive(Default)]
+struct Net {
+    now: u64,
+    peers: BTreeMap<u8, Peer>,
+    news: Vec<(u64, News)>,
+    /// So many updates get lost.
+    lose: u32,
+    lost_at: u64,
+    fault_at: u64,
+    next_generation: u64,
+    next_socket: u32,
+    events: Vec<PresenceEvent>,
+    /// The sockets of those who died.
+    dead: BTreeSet<SocketId>,
+    max_bytes: usize,
+}
+
+fn tag(number: u8) -> NodeTag {
+    NodeTag::from_random([1, 2, number])
+}
+
+impl Net {
+    fn start(&mut self, number: u8) {
+        if self.peers.contains_key(&number) {
+            return;
+        }
+        self.next_generation += 1;
+        let me = Identity { tag: tag(number), generation: self.next_generation };
+        let directory = Directory::new(me, TIMES);
+        let (rooms, sockets, delay) = (BTreeMap::new(), BTreeSet::new(), u64::from(number) * 150);
+        self.peers.insert(number, Peer { me, directory, rooms, sockets, delay });
+        // A later life of a node ends the one before.
+        let before = self
+            .news
+            .iter_mut()
+            .filter(|(_, news)| matches!(news, News::Left(node) | News::Gone(node) if node.tag == me.tag));
+        before.for_each(|(at, _)| *at = (*at).min(self.now));
+        self.news.push((self.now, News::Joined(me)));
+    }
+
+    fn kill(&mut self, number: u8) {
+        let is_calm = self.now > self.fault_at + BETWEEN_FAULTS && self.now > self.lost_at + BETWEEN_FAULTS;
+        if !is_calm || self.lose > 0 || self.peers.len() < 3 {
+            return;
+        }
+        self.run(2_000);
+        let Some(peer) = self.peers.remove(&number) else { return };
+        self.dead.extend(peer.sockets);
+        self.fault_at = self.now;
+        self.news.push((self.now + TIMES.expiry, News::Left(peer.me)));
+        self.news.push((self.now + TIMES.lease, News::Gone(peer.me)));
+    }
+
+    /// A node is not heard for a while, and comes back.
+    fn silence(&mut self, number: u8) {
+        let Some(peer) = self.peers.get(&number) else { return };
+        if self.now < self.fault_at + BETWEEN_FAULTS {
+            return;
+        }
+        self.fault_at = self.now;
+        self.news.push((self.now, News::Left(peer.me)));
+        self.news.push((self.now + 3_000, News::Joined(peer.me)));
+    }
+
+    fn set(&mut self, number: u8, room: &str, sockets: u32) {
+        let Some(peer) = self.peers.get_mut(&number) else { return };
+        match sockets {
+            0 => peer.rooms.remove(room),
+            _ => peer.rooms.insert(room.to_owned(), sockets),
+        };
+        peer.directory.changed(&"/".into(), &Entry::Count { room: room.into(), sockets });
+    }
+
+    fn add(&mut self, number: u8) {
+        let Some(peer) = self.peers.get_mut(&number) else { return };
+        self.next_socket += 1;
+        let mut random = [0; 12];
+        random[..4].copy_from_slice(&self.next_socket.to_be_bytes());
+        let id = SocketId::new(peer.me.tag, random);
+        peer.sockets.insert(id);
+        peer.directory.changed(&"/".into(), &Entry::Socket { id, here: true });
+    }
+
+    fn remove(&mut self, number: u8) {
+        let Some(peer) = self.peers.get_mut(&number) else { return };
+        if let Some(id) = peer.sockets.pop_first() {
+            peer.directory.changed(&"/".into(), &Entry::Socket { id, here: false });
+        }
+    }
+
+    /// The others that a node takes for live, and for not gone.
+    fn view(&self, of: &Peer) -> (Vec<Identity>, Vec<Identity>) {
+        let (mut live, mut known) = (BTreeMap::new(), BTreeMap::new());
+        for (at, news) in &self.news {
+            if at + of.delay > self.now {
+                continue;
+            }
+            match *news {
+                News::Joined(node) => {
+                    live.insert(node.tag, node);
+                    known.insert(node.tag, node);
+                }
+                News::Left(node) if live.get(&node.tag) == Some(&node) => drop(live.remove(&node.tag)),
+                News::Left(_) => {}
+                News::Gone(node) if known.get(&node.tag) == Some(&node) => drop(known.remove(&node.tag)),
+                News::Gone(_) => {}
+            }
+        }
+        live.insert(of.me.tag, of.me);
+        (live.into_values().collect(), known.into_values().collect())
+    }
+
+    fn run(&mut self, millis: u64) {
+        for _ in 0..millis / TICK {
+            self.now += TICK;
+            // News that come at a time are heard in its order.
+            self.news.sort_by_key(|(at, _)| *at);
+            for number in self.peers.keys().copied().collect::<Vec<_>>() {
+                self.turn(number);
+            }
+        }
+    }
+
+    fn turn(&mut self, number: u8) {
+        let now = self.now;
+        let Some(mut peer) = self.peers.remove(&number) else { return };
+        let gone: Vec<_> = self
+            .news
+            .iter()
+            .filter_map(|(at, news)| match news {
+                News::Gone(node) if (now - TICK + 1..=now).contains(&(at + peer.delay)) => Some(*node),
+                _ => None,
+            })
+            .collect();
+        gone.into_iter().for_each(|node| peer.directory.gone(node));
+        let (live, _) = self.view(&peer);
+        peer.directory.set_members(peer.me, live, now);
+        if let Some(walk) = peer.directory.walk() {
+            let rooms = peer.rooms.iter();
+            let rooms = rooms.map(|(room, n)| Entry::Count { room: room.as_str().into(), sockets: *n });
+            let sockets = peer.sockets.iter().map(|id| Entry::Socket { id: *id, here: true });
+            peer.directory.walked(walk, &"/".into(), rooms.chain(sockets).collect());
+            peer.directory.walk_done(walk);
+        }
+        self.events.extend(peer.directory.turn(now, true).events);
+        for to in peer.directory.others() {
+            while let Some(update) = peer.directory.next_update(to, now, self.max_bytes, 1_000) {
+                if self.lose > 0 {
+                    self.lose -= 1;
+                    self.lost_at = now;
+                    peer.directory.done(to, update, true, now);
+                    continue;
+                }
+                let sent = update.clone();
+                peer.directory.done(to, update, true, now);
+                self.deliver(&mut peer, to, &sent);
+            }
+        }
+        self.peers.insert(number, peer);
+    }
+
+    fn deliver(&mut self, from: &mut Peer, to: NodeTag, update: &Update) {
+        let Some(at) = self.peers.iter().find(|(_, peer)| peer.me.tag == to).map(|(at, _)| *at) else {
+            return;
+        };
+        let (_, known) = self.view(&self.peers[&at]);
+        let receiver = self.peers.get_mut(&at).unwrap();
+        // Everything comes twice.
+        for _ in 0..2 {
+            if receiver.directory.receive(from.me, update.clone(), &known, self.now) {
+                from.directory.resync(receiver.me, update.session);
+            }
+        }
+    }
+
+    fn check(&self) {
+        let mut rooms: BTreeMap<String, u64> = ROOMS.map(|room| (room.to_owned(), 0)).into();
+        for peer in self.peers.values() {
+            for (room, sockets) in &peer.rooms {
+                *rooms.entry(room.clone()).or_default() += u64::from(*sockets);
+            }
+            rooms.extend(peer.sockets.iter().map(|id| (id.to_string(), 1)));
+        }
+        rooms.extend(self.dead.iter().map(|id| (id.to_string(), 0)));
+        for (room, sockets) in &rooms {
+            for asker in self.peers.values() {
+                let owner = asker.directory.owners("/", room)[0];
+                let owner = self.peers.values().find(|peer| peer.me.tag == owner).unwrap();
+                let known = owner.directory.known("/", room, self.now).unwrap();
+                let own = owner.rooms.get(room).copied().unwrap_or(0);
+                let own = u64::from(own)
+                    + u64::from(room.parse().is_ok_and(|id: SocketId| owner.sockets.contains(&id)));
+                assert_eq!((known.sockets + own, known.missing), (*sockets, vec![]), "{room}");
+            }
+        }
+        self.check_events(&rooms);
+    }
+
+    fn check_events(&self, rooms: &BTreeMap<String, u64>) {
+        let mut gone = BTreeSet::new();
+        let mut told: BTreeMap<String, BTreeSet<(u64, bool)>> = BTreeMap::new();
+        for event in &self.events {
+            match event {
+                PresenceEvent::RoomOccupied { room, number, .. } => {
+                    told.entry(room.to_string()).or_default().insert((*number, false));
+                }
+                PresenceEvent::RoomVacated { room, number, .. } => {
+                    told.entry(room.to_string()).or_default().insert((*number, true));
+                }
+                PresenceEvent::SocketGone { socket, node, .. } => {
+                    assert_eq!(socket.node(), *node);
+                    gone.insert(*socket);
+                }
+            }
+        }
+        assert_eq!(gone, self.dead);
+        for room in ROOMS {
+            let told: Vec<_> = told.remove(room).unwrap_or_default().into_iter().collect();
+            for pair in told.chunks(2) {
+                // Occupied and vacated by turns, with one number.
+                assert!(
+                    !pair[0].1 && pair.get(1).is_none_or(|next| *next == (pair[0].0, true)),
+                    "{room}: {told:?}"
+                );
+            }
+            assert_eq!(told.len() % 2 == 1, rooms[room] > 0, "{room}: {told:?}");
+        }
+        assert!(told.is_empty(), "{told:?}");
+    }
+
+    /// What is kept is kept by the two owners, and nothing is kept of what is not there.
+    fn check_records(&self) {
+        let copies = self.peers.len().min(2);
+        let rooms: BTreeSet<_> = self.peers.values().flat_map(|peer| peer.rooms.keys()).collect();
+        let sockets: usize = self.peers.values().map(|peer| peer.sockets.len()).sum();
+        let kept: usize = self.peers.values().map(|peer| peer.directory.records.len()).sum();
+        assert_eq!(kept, (rooms.len() + sockets) * copies);
+    }
+}
+
+/// One of them has the form of a socket's id.
+const ROOMS: [&str; 6] = ["a", "b", "lobby", "customer-orders-2024", "", "é"];
+
+#[derive(Debug, Clone)]
+enum Step {
+    Set(u8, usize, u32),
+    Add(u8),
+    Remove(u8),
+    Start(u8),
+    Kill(u8),
+    Silence(u8),
+    Lose(u32),
+    Run(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let node = 0..6_u8;
+    prop_oneof![
+        6 => (node.clone(), 0..ROOMS.len(), 0..4_u32).prop_map(|(node, room, n)| Step::Set(node, room, n)),
+        3 => node.clone().prop_map(Step::Add),
+        1 => node.clone().prop_map(Step::Remove),
+        1 => node.clone().prop_map(Step::Start),
+        1 => node.clone().prop_map(Step::Kill),
+        1 => node.prop_map(Step::Silence),
+        1 => (1..6_u32).prop_map(Step::Lose),
+        5 => (0..12_000_u64).prop_map(Step::Run),
+        1 => Just(Step::Run(BETWEEN_FAULTS + TICK)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_schedule_ends_in_the_truth(steps in proptest::collection::vec(step(), 1..60), max_bytes in 100..1_000_usize) {
+        let mut net = Net { max_bytes, ..Net::default() };
+        (0..3).for_each(|number| net.start(number));
+        for step in steps {
+            match step {
+                Step::Set(node, room, sockets) => net.set(node, ROOMS[room], sockets),
+                Step::Add(node) => net.add(node),
+                Step::Remove(node) => net.remove(node),
+                Step::Start(node) => net.start(node),
+                Step::Kill(node) => net.kill(node),
+                Step::Silence(node) => net.silence(node),
+                Step::Lose(updates) => net.lose += updates,
+                Step::Run(millis) => net.run(millis),
+            }
+        }
+        net.run(60_000);
+        net.check();
+        net.check_records();
+    }
+}
+
+#[test]
+fn records_are_small() {
+    assert!(std::mem::size_of::<records::Record>() <= 56, "{}", std::mem::size_of::<records::Record>());
+}
+
+/// Bytes of this process in memory.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4_096
+}
+
+/// Figures for the documentation: `cargo test -p roomcast-adapter --lib -- --ignored --nocapture record_costs`.
+#[test]
+#[ignore = "prints figures"]
+fn record_costs() {
+    const COUNT: u32 = 200_000;
+    let me = Identity { tag: tag(1), generation: 1 };
+    let mut directory = Directory::new(me, TIMES);
+    directory.set_members(me, vec![me], 0);
+    let namespace: Arc<str> = "/".into();
+    let before = resident();
+    for number in 0..COUNT {
+        let room = format!("order:{number}").into();
+        directory.changed(&namespace, &Entry::Count { room, sockets: 1 });
+    }
+    directory.turn(10_000, true);
+    let rooms = resident();
+    for number in 0..COUNT {
+        let mut random = [0; 12];
+        // Spread, as random ids are.
+        random[..8].copy_from_slice(&u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        directory.changed(&namespace, &Entry::Socket { id: SocketId::new(me.tag, random), here: true });
+    }
+    let sockets = resident();
+    let each = |bytes: usize| bytes / COUNT as usize;
+    println!("bytes of a room: {}, of a socket: {}", each(rooms - before), each(sockets - rooms));
+}

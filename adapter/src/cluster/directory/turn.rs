@@ -1,0 +1,329 @@
+//! The directory on a node: its task, its messages, its questions, and whoever listens to what happens.
+//!
+//! The lock of the directory is a leaf: what this node has itself is looked up before it is taken.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, timeout};
+
+use super::dirty::Marks;
+use super::{Directory, Entry, Known, Query, Times, Update};
+use crate::adapter::{AdapterError, Collected, RemoteSocket};
+use crate::cluster::adapter::{ClusterAdapter, Forget};
+use crate::cluster::message::{Answer, Identity, Message};
+use crate::cluster::node::{Namespace, Node};
+use crate::cluster::{ClusterConfig, subject};
+use crate::id::{NodeTag, SocketId};
+use crate::local::SHARDS;
+use crate::presence::{PresenceEvent, RoomCount};
+use crate::selector::Room;
+
+/// Events that may wait for whoever listens.
+const MAX_EVENTS: usize = 65_536;
+/// Bytes of one update, at most, also where the broker takes more.
+const MAX_UPDATE: usize = 256 * 1024;
+/// Rooms and sockets that are walked over in one turn, about.
+const STEP: usize = 32_768;
+
+/// What a node has of the directory.
+pub(crate) struct Shell {
+    pub(crate) state: Mutex<Directory>,
+    listener: Mutex<Option<mpsc::Sender<PresenceEvent>>>,
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Shell {
+    pub(crate) fn new(me: Identity, config: &ClusterConfig) -> Self {
+        let times = Times {
+            expiry: millis(config.expiry),
+            lease: millis(config.lease),
+            vacate_after: millis(config.vacate_after),
+            settle: 2 * millis(config.heartbeat),
+        };
+        Self { state: Mutex::new(Directory::new(me, times)), listener: Mutex::default() }
+    }
+
+    /// The events of this node go to the receiver from now on.
+    pub(crate) fn listen(&self) -> mpsc::Receiver<PresenceEvent> {
+        let (sender, receiver) = mpsc::channel(MAX_EVENTS);
+        *self.listener.lock() = Some(sender);
+        receiver
+    }
+}
+
+/// How far the walk over what this node has itself has come.
+#[derive(Debug, Default)]
+pub(crate) struct Cursor {
+    walk: u64,
+    part: usize,
+    spare: Marks,
+}
+
+impl Node {
+    /// The task of the directory. Never ends.
+    pub(crate) async fn run_directory(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(self.config.directory_interval);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut cursor = Cursor::default();
+        loop {
+            interval.tick().await;
+            self.directory_turn(&mut cursor).await;
+        }
+    }
+
+    /// Looks at who is there and at what changed, tells the owners, and tells what happened.
+    pub(crate) async fn directory_turn(&self, cursor: &mut Cursor) {
+        let (me, now) = (self.me(), self.now_ms());
+        let members = self.directory_members(me);
+        self.directory.state.lock().set_members(me, members, now);
+        let mut namespaces: Vec<_> = self.namespaces.read().values().cloned().collect();
+        namespaces.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        for namespace in &namespaces {
+            self.take_marks(namespace, &mut cursor.spare);
+        }
+        let is_up = self.interests.state.lock().is_ready();
+        if is_up {
+            self.walk(&namespaces, cursor);
+        } else {
+            self.directory.state.lock().suspend();
+        }
+        let is_ready = is_up && self.members_known.load(Ordering::Acquire);
+        let turn = self.directory.state.lock().turn(now, is_ready);
+        self.counters.directory_records.set(turn.records as u64);
+        self.counters.sockets_reaped.add(turn.reaped);
+        let taken = if is_up { self.tell_owners(now, !turn.events.is_empty()) } else { Vec::new() };
+        if !turn.events.is_empty() {
+            // The other owners know of it before anybody else does: should this node die, they do not tell it anew under
+            // another number. That they may not have got it is no reason not to tell.
+            let _ = timeout(self.config.heartbeat, join_all(taken)).await;
+            self.tell_listener(turn.events);
+        }
+    }
+
+    /// The live nodes that keep the directory, this one among them.
+    fn directory_members(&self, me: Identity) -> Vec<Identity> {
+        let membership = self.membership.lock();
+        let others = membership.live().filter(|(_, member)| member.vitals.is_some());
+        let mut members: Vec<_> =
+            others.map(|(tag, member)| Identity { tag, generation: member.generation }).collect();
+        drop(membership);
+        members.push(me);
+        members.sort_unstable_by_key(|member| member.tag);
+        members
+    }
+
+    fn take_marks(&self, namespace: &Namespace, spare: &mut Marks) {
+        namespace.dirty.take(spare);
+        if spare.rooms.is_empty() && spare.sockets.is_empty() {
+            return;
+        }
+        let rooms = spare.rooms.iter().map(|room| count_of(namespace, room));
+        let sockets =
+            spare.sockets.iter().map(|id| Entry::Socket { id: *id, here: namespace.local.contains(*id) });
+        let entries: Vec<_> = rooms.chain(sockets).collect();
+        let mut directory = self.directory.state.lock();
+        entries.iter().for_each(|entry| directory.changed(&namespace.name, entry));
+    }
+
+    /// Goes on with the walk, if there is one.
+    fn walk(&self, namespaces: &[Arc<Namespace>], cursor: &mut Cursor) {
+        let mut seen = 0;
+        while seen < STEP {
+            let Some(walk) = self.directory.state.lock().walk() else { return };
+            if cursor.walk != walk {
+                (cursor.walk, cursor.part) = (walk, 0);
+            }
+            let Some(namespace) = namespaces.get(cursor.part / SHARDS) else {
+                self.directory.state.lock().walk_done(walk);
+                continue;
+            };
+            let (rooms, sockets) = namespace.local.part(cursor.part % SHARDS);
+            let rooms =
+                rooms.into_iter().map(|(room, sockets)| Entry::Count { room, sockets: as_u32(sockets) });
+            let sockets = sockets.into_iter().map(|id| Entry::Socket { id, here: true });
+            let entries: Vec<_> = rooms.chain(sockets).collect();
+            seen += entries.len();
+            self.directory.state.lock().walked(walk, &namespace.name, entries);
+            cursor.part += 1;
+        }
+    }
+
+    /// Publishes what there is to tell. With `confirm`, who says when the broker has taken it.
+    fn tell_owners(&self, now: u64, confirm: bool) -> Vec<oneshot::Receiver<Result<(), AdapterError>>> {
+        let (max_bytes, heartbeat) =
+            (self.room_for_contents().min(MAX_UPDATE), millis(self.config.heartbeat));
+        let others = self.directory.state.lock().others();
+        let mut taken = Vec::new();
+        for to in others {
+            loop {
+                let update = self.directory.state.lock().next_update(to, now, max_bytes, heartbeat);
+                let Some(update) = update else { break };
+                let (sender, receiver) = oneshot::channel();
+                let message = Message::Update(update);
+                let sent = self.publish(vec![subject::node(to)], &message, confirm.then_some(sender)).is_ok();
+                let Message::Update(update) = message else { break };
+                self.directory.state.lock().done(to, update, sent, now);
+                if !sent {
+                    break;
+                }
+                self.counters.directory_sent.add(1);
+                taken.push(receiver);
+            }
+        }
+        taken
+    }
+
+    fn tell_listener(&self, events: Vec<PresenceEvent>) {
+        self.counters.presence_events.add(events.len() as u64);
+        let mut listener = self.directory.listener.lock();
+        for event in events {
+            tracing::debug!(?event, "presence");
+            match listener.as_ref().map(|listener| listener.try_send(event)) {
+                None | Some(Ok(())) => {}
+                Some(Err(mpsc::error::TrySendError::Full(_))) => self.counters.presence_dropped.add(1),
+                Some(Err(mpsc::error::TrySendError::Closed(_))) => *listener = None,
+            }
+        }
+    }
+
+    pub(crate) fn directory_update(&self, from: Identity, update: Update) {
+        let known = self.membership.lock().known();
+        let session = update.session;
+        let now = self.now_ms();
+        if self.directory.state.lock().receive(from, update, &known, now) {
+            self.counters.directory_gaps.add(1);
+            // Should this get lost, the next update asks again.
+            let _ = self.publish(vec![subject::node(from.tag)], &Message::Resync { session }, None);
+        } else {
+            self.counters.directory_received.add(1);
+        }
+    }
+
+    pub(crate) fn directory_query(&self, from: NodeTag, id: u64, query: &Query) {
+        match query {
+            Query::Room { namespace, room } => {
+                let known = self.known(namespace, room);
+                // Should this get lost, whoever asks goes to the next owner.
+                let _ = self.publish(vec![subject::node(from)], &Message::Found { id, known }, None);
+            }
+            Query::Sockets { namespace, room, after, limit } => {
+                let local = self.namespaces.read().get(namespace).map(|known| Arc::clone(&known.local));
+                let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
+                let page = local.map_or_else(Vec::new, |local| local.page(room, *after, limit));
+                self.respond_remote(from, id, &page);
+            }
+        }
+    }
+
+    /// What this node knows of a room, if it is an owner.
+    fn known(&self, namespace: &str, room: &str) -> Option<Known> {
+        let local = self.namespaces.read().get(namespace).map(|namespace| Arc::clone(&namespace.local));
+        let here = local.map_or(0, |local| local.members(room)) as u64;
+        let mut known = self.directory.state.lock().known(namespace, room, self.now_ms())?;
+        known.sockets += here;
+        let membership = self.membership.lock();
+        known.missing.extend(membership.live().filter(|(_, of)| of.vitals.is_none()).map(|(tag, _)| tag));
+        drop(membership);
+        known.missing.sort_unstable();
+        Some(known)
+    }
+
+    /// Asks the owners of a room for its count, one after the other.
+    pub(crate) async fn room_count(self: Arc<Self>, namespace: Arc<Namespace>, room: Room) -> RoomCount {
+        let owners = self.directory.state.lock().owners(&namespace.name, &room);
+        let me = self.me().tag;
+        for owner in owners {
+            let known = match owner == me {
+                true => self.known(&namespace.name, &room).filter(|_| self.is_connected()),
+                false => self.ask_owner(owner, &namespace, &room).await,
+            };
+            if let Some(Known { sockets, age, missing }) = known {
+                let sockets = usize::try_from(sockets).unwrap_or(usize::MAX);
+                return RoomCount { sockets, exact: missing.is_empty(), age, missing };
+            }
+        }
+        let (sockets, missing) = (namespace.local.members(&room), self.members());
+        RoomCount { sockets, exact: false, age: Duration::ZERO, missing }
+    }
+
+    /// A page of the sockets in a room, in the order of their ids: those of each node together.
+    pub(crate) async fn room_sockets(
+        self: Arc<Self>,
+        namespace: Arc<Namespace>,
+        room: Room,
+        after: Option<SocketId>,
+        limit: usize,
+    ) -> Collected<Vec<RemoteSocket>> {
+        // The ids of nodes before have been seen.
+        let is_ahead = |tag: NodeTag| after.is_none_or(|after| tag >= after.node());
+        let mut sockets = namespace.local.page(&room, after, limit);
+        let (asked, silent): (Vec<_>, Vec<_>) = {
+            let membership = self.membership.lock();
+            let ahead = membership.live().filter(|(tag, _)| is_ahead(*tag));
+            ahead
+                .map(|(tag, member)| (tag, member.vitals.is_some()))
+                .partition(|(_, understands)| *understands)
+        };
+        let id = self.requests.next_id();
+        let done = self.requests.begin(id, asked.iter().map(|(tag, _)| *tag));
+        let forget = Forget(Arc::clone(&self), id);
+        let query =
+            Query::Sockets { namespace: Arc::clone(&namespace.name), room, after, limit: as_u32(limit) };
+        let subjects = asked.iter().map(|(tag, _)| subject::node(*tag)).collect();
+        self.counters.requests.add(1);
+        if self.publish(subjects, &Message::Query { id, query }, None).is_ok() {
+            // Either way: what has come, and who is missing.
+            let _ = timeout(self.config.request_timeout, done).await;
+        }
+        let mut outcome = self.requests.finish(id);
+        drop(forget);
+        ClusterAdapter::parse_sockets(&self, outcome.answers, &mut sockets);
+        sockets.sort_unstable_by_key(|socket| socket.id);
+        sockets.truncate(limit);
+        outcome.missing.extend(silent.into_iter().map(|(tag, _)| tag));
+        outcome.missing.sort_unstable();
+        self.counters.requests_incomplete.add(u64::from(!outcome.missing.is_empty()));
+        Collected { value: sockets, missing: outcome.missing }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.interests.state.lock().is_ready()
+    }
+
+    async fn ask_owner(
+        self: &Arc<Self>,
+        owner: NodeTag,
+        namespace: &Namespace,
+        room: &Room,
+    ) -> Option<Known> {
+        let id = self.requests.next_id();
+        let done = self.requests.begin(id, [owner]);
+        let forget = Forget(Arc::clone(self), id);
+        let query = Query::Room { namespace: Arc::clone(&namespace.name), room: Arc::clone(room) };
+        self.publish(vec![subject::node(owner)], &Message::Query { id, query }, None).ok()?;
+        // Either way: what has come.
+        let _ = timeout(self.config.heartbeat, done).await;
+        let outcome = self.requests.finish(id);
+        drop(forget);
+        outcome.answers.into_iter().find_map(|answer| match answer {
+            Answer::Known(known) => Some(known),
+            _ => None,
+        })
+    }
+}
+
+fn as_u32(sockets: usize) -> u32 {
+    u32::try_from(sockets).unwrap_or(u32::MAX)
+}
+
+fn count_of(namespace: &Namespace, room: &Room) -> Entry {
+    Entry::Count { room: Arc::clone(room), sockets: as_u32(namespace.local.joined(room)) }
+}
