@@ -228,7 +228,8 @@ impl Node {
             return Arc::clone(namespace);
         }
         let name: Arc<str> = name.into();
-        let (dirty, interests) = (Arc::<Dirty>::default(), Arc::clone(&self.interests));
+        let dirty = Arc::new(Dirty::new(Arc::clone(&self.directory.bell)));
+        let interests = Arc::clone(&self.interests);
         let observer = RoomInterest { namespace: Arc::clone(&name), dirty: Arc::clone(&dirty), interests };
         let counters = Arc::clone(&self.counters);
         let local = LocalAdapter::observed(self.me().tag, &name, counters, Some(Arc::new(observer)));

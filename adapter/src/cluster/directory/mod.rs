@@ -63,6 +63,8 @@ pub(crate) struct Directory {
     clock: u64,
     last_session: u64,
     streams: BTreeMap<NodeTag, Stream>,
+    /// When each slot became this node's last.
+    gained_at: Box<[u64]>,
     /// Slots that became this node's: what it has of them itself is recorded with the next walk.
     own: Slots,
     /// Names the walk over all rooms and sockets of this node. Another one begins anew.
@@ -70,6 +72,9 @@ pub(crate) struct Directory {
     records: Records,
     announcer: Announcer,
     departed: Vec<(Identity, Sockets)>,
+    /// Members that fell silent, whose records the owners of today may not have: one that became an owner after they had
+    /// died was never told by them.
+    silent: Vec<Identity>,
     swept: bool,
 }
 
@@ -85,11 +90,13 @@ impl Directory {
             clock: me.generation,
             last_session: 0,
             streams: BTreeMap::new(),
+            gained_at: vec![0; ring::SLOTS].into(),
             own: Slots::none(),
             walk: 0,
             records: Records::default(),
             announcer: Announcer::default(),
             departed: Vec::new(),
+            silent: Vec::new(),
             swept: true,
         }
     }
@@ -106,6 +113,8 @@ impl Directory {
         self.records.admit(me);
         let before = std::mem::replace(&mut self.ring, Ring::new(members));
         (self.since, self.swept) = (now, false);
+        self.silent.extend(before.members().iter().filter(|member| **member != me));
+        self.silent.retain(|member| !self.ring.contains(*member));
         // Who does not know enough has no say: what it knows only adds to what others do.
         let claim = std::mem::take(&mut self.is_settled).then_some(self.clock);
         self.streams.retain(|_, stream| self.ring.contains(stream.to));
@@ -124,6 +133,7 @@ impl Directory {
             for owner in self.ring.owners(slot).filter(|owner| !before.owns(*owner, slot)) {
                 if owner == me {
                     self.own.insert(slot);
+                    self.gained_at[usize::from(slot.number())] = now;
                 } else if let Some(stream) = self.streams.get_mut(&owner.tag) {
                     stream.gain(slot);
                     if hands_over {
@@ -160,6 +170,35 @@ impl Directory {
         for (of, namespace, id) in self.records.silent_sockets(&self.ring) {
             if slots.contains(Slot::of(namespace, id.as_str())) {
                 stream.push(namespace, Entry::KeptSocket { of, id });
+            }
+        }
+    }
+
+    /// Tells the owners of today what this node has of those who fell silent. Some time after that, when the others have
+    /// noticed it too: of a member they go by what it says itself.
+    fn tell_of_the_silent(&mut self, now: u64) {
+        let patience = self.times.settle.min(self.times.lease.saturating_sub(self.times.expiry) / 2);
+        if self.silent.is_empty() || now.saturating_sub(self.since) < patience {
+            return;
+        }
+        let silent = std::mem::take(&mut self.silent);
+        let mut kept = Vec::new();
+        for (namespace, room, record) in self.records.all() {
+            let shares = self.records.silent_shares(&self.ring, record);
+            for (of, sockets) in shares.into_iter().filter(|(of, _)| silent.contains(of)) {
+                kept.push((Arc::clone(namespace), Entry::KeptCount { of, room: Arc::clone(room), sockets }));
+            }
+        }
+        let sockets = self.records.silent_sockets(&self.ring);
+        for (of, namespace, id) in sockets.into_iter().filter(|(of, ..)| silent.contains(of)) {
+            kept.push((Arc::clone(namespace), Entry::KeptSocket { of, id }));
+        }
+        for (namespace, entry) in kept {
+            let Some(slot) = slot_of(&namespace, &entry) else { continue };
+            for owner in self.ring.owners(slot).filter(|owner| *owner != self.me) {
+                if let Some(stream) = self.streams.get_mut(&owner.tag) {
+                    stream.push(&namespace, entry.clone());
+                }
             }
         }
     }
@@ -311,9 +350,12 @@ impl Directory {
                         self.take_announced(from, (&namespace, room), announced, fresh, now);
                     }
                     Entry::KeptCount { of, .. } | Entry::KeptSocket { of, .. } => {
-                        // A member tells an owner itself.
-                        let is_told = self.ring.contains(of)
-                            && slot_of(&namespace, &entry).is_none_or(|slot| self.ring.owns(me, slot));
+                        // A member tells an owner itself, and what it said last is newer than what others have of it.
+                        let is_told = slot_of(&namespace, &entry).is_none_or(|slot| {
+                            let since = self.gained_at[usize::from(slot.number())];
+                            self.ring.owns(me, slot)
+                                && (self.ring.contains(of) || self.records.has_told(of, since))
+                        });
                         if !is_told && of != me {
                             self.take_kept(&namespace, of, entry, is_known(of));
                         }
@@ -377,6 +419,7 @@ impl Directory {
 
     /// What has become due. Without `is_ready` this node does not know the cluster, and announces nothing.
     pub(crate) fn turn(&mut self, now: u64, is_ready: bool) -> Turn {
+        self.tell_of_the_silent(now);
         let mut reaped = 0;
         for (node, sockets) in std::mem::take(&mut self.departed) {
             self.records.forget(node.tag);
@@ -435,14 +478,16 @@ impl Directory {
         self.ring.owners(Slot::of(namespace, room)).map(|owner| owner.tag).collect()
     }
 
-    /// What this node knows of a room, its own sockets not counted, if it is an owner.
-    pub(crate) fn known(&self, namespace: &str, room: &str, now: u64) -> Option<Known> {
+    /// What this node knows of a room, if it is an owner. Its own sockets, and those of whoever asks, are not counted:
+    /// each knows its own better.
+    pub(crate) fn known(&self, namespace: &str, room: &str, asker: NodeTag, now: u64) -> Option<Known> {
         let me = self.me;
         if !self.ring.owns(me, Slot::of(namespace, room)) {
             return None;
         }
-        let (age, missing) = self.records.completeness(&self.ring, me.tag, now, self.times.expiry);
-        let sockets = self.records.count_others(&self.ring, me.tag, namespace, room);
+        let (age, mut missing) = self.records.completeness(&self.ring, me.tag, now, self.times.expiry);
+        missing.retain(|tag| *tag != asker);
+        let sockets = self.records.count_others(&self.ring, [me.tag, asker], namespace, room);
         Some(Known { sockets, age: Duration::from_millis(age), missing })
     }
 }

@@ -95,6 +95,8 @@ struct Sender {
     ring: u64,
     /// When it last had, in milliseconds of this node.
     heard_at: u64,
+    /// When it last had for the ring of this node.
+    complete_at: u64,
     sockets: Sockets,
     /// Sockets that it has not named again since it began anew. They count as its own until it is done.
     stale: Sockets,
@@ -174,8 +176,15 @@ impl Records {
             sender.heard_at = now;
         }
         if said == ring.hash() {
+            sender.complete_at = now;
             sender.stale.clear();
         }
+    }
+
+    /// True if a node has said everything itself since then.
+    pub(super) fn has_told(&self, of: Identity, since: u64) -> bool {
+        let sender = self.senders.get(&of.tag).filter(|sender| sender.generation == of.generation);
+        sender.is_some_and(|sender| sender.complete_at > since)
     }
 
     /// Takes what a node says of its own sockets. The room, if it became occupied or empty by that.
@@ -327,9 +336,10 @@ impl Records {
     }
 
     /// The sockets of live nodes in a room, those of `me` not counted.
-    pub(super) fn count_others(&self, ring: &Ring, me: NodeTag, namespace: &str, room: &str) -> u64 {
-        let is_live =
-            |tag: NodeTag| tag != me && self.identity(tag).is_some_and(|identity| ring.contains(identity));
+    pub(super) fn count_others(&self, ring: &Ring, not: [NodeTag; 2], namespace: &str, room: &str) -> u64 {
+        let is_live = |tag: NodeTag| {
+            !not.contains(&tag) && self.identity(tag).is_some_and(|identity| ring.contains(identity))
+        };
         let shares = self.get(namespace, room).into_iter().flat_map(|record| record.shares.iter());
         let joined: u64 =
             shares.filter(|(tag, _)| is_live(*tag)).map(|(_, sockets)| u64::from(sockets)).sum();

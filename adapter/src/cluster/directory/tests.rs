@@ -139,6 +139,8 @@ impl Net {
             }
         }
         live.insert(of.me.tag, of.me);
+        // Nobody is a member for itself, nor are its earlier lives.
+        known.remove(&of.me.tag);
         (live.into_values().collect(), known.into_values().collect())
     }
 
@@ -218,7 +220,8 @@ impl Net {
             for asker in self.peers.values() {
                 let owner = asker.directory.owners("/", room)[0];
                 let owner = self.peers.values().find(|peer| peer.me.tag == owner).unwrap();
-                let known = owner.directory.known("/", room, self.now).unwrap();
+                let asker = owner.directory.me.tag;
+                let known = owner.directory.known("/", room, asker, self.now).unwrap();
                 let own = owner.rooms.get(room).copied().unwrap_or(0);
                 let own = u64::from(own)
                     + u64::from(room.parse().is_ok_and(|id: SocketId| owner.sockets.contains(&id)));
@@ -323,6 +326,21 @@ proptest! {
         net.check();
         net.check_records();
     }
+}
+
+/// The newcomer becomes an owner of what the dead node cannot tell it any more.
+#[test]
+fn a_node_that_starts_before_a_death_is_noticed_learns_of_the_dead() {
+    let mut net = Net { max_bytes: 1_000, ..Net::default() };
+    (0..3).for_each(|number| net.start(number));
+    (0..40).for_each(|_| net.add(2));
+    net.set(2, ROOMS[0], 3);
+    net.run(BETWEEN_FAULTS + TICK);
+    net.kill(2);
+    net.start(3);
+    net.run(60_000);
+    net.check();
+    net.check_records();
 }
 
 #[test]

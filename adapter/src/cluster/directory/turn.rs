@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::dirty::Marks;
 use super::{Directory, Entry, Known, Query, Times, Update};
@@ -33,6 +33,8 @@ const STEP: usize = 32_768;
 /// What a node has of the directory.
 pub(crate) struct Shell {
     pub(crate) state: Mutex<Directory>,
+    /// Rings when something is marked.
+    pub(crate) bell: Arc<Notify>,
     listener: Mutex<Option<mpsc::Sender<PresenceEvent>>>,
 }
 
@@ -48,7 +50,11 @@ impl Shell {
             vacate_after: millis(config.vacate_after),
             settle: 2 * millis(config.heartbeat),
         };
-        Self { state: Mutex::new(Directory::new(me, times)), listener: Mutex::default() }
+        Self {
+            state: Mutex::new(Directory::new(me, times)),
+            bell: Arc::default(),
+            listener: Mutex::default(),
+        }
     }
 
     /// The events of this node go to the receiver from now on.
@@ -70,12 +76,20 @@ pub(crate) struct Cursor {
 impl Node {
     /// The task of the directory. Never ends.
     pub(crate) async fn run_directory(self: Arc<Self>) {
-        let mut interval = tokio::time::interval(self.config.directory_interval);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut cursor = Cursor::default();
+        let (interval, bell) = (self.config.directory_interval, Arc::clone(&self.directory.bell));
+        let (mut cursor, mut told_at) = (Cursor::default(), None);
         loop {
-            interval.tick().await;
             self.directory_turn(&mut cursor).await;
+            // What changes after a quiet time is told at once, what changes soon after that together with the rest.
+            let changed = async {
+                bell.notified().await;
+                sleep_until(told_at.map_or_else(Instant::now, |told_at: Instant| told_at + interval)).await;
+            };
+            tokio::select! {
+                biased;
+                () = changed => told_at = Some(Instant::now()),
+                () = sleep(interval) => {}
+            }
         }
     }
 
@@ -210,7 +224,7 @@ impl Node {
     pub(crate) fn directory_query(&self, from: NodeTag, id: u64, query: &Query) {
         match query {
             Query::Room { namespace, room } => {
-                let known = self.known(namespace, room);
+                let known = self.known(namespace, room, from);
                 // Should this get lost, whoever asks goes to the next owner.
                 let _ = self.publish(vec![subject::node(from)], &Message::Found { id, known }, None);
             }
@@ -223,12 +237,13 @@ impl Node {
         }
     }
 
-    /// What this node knows of a room, if it is an owner.
-    fn known(&self, namespace: &str, room: &str) -> Option<Known> {
-        let local = self.namespaces.read().get(namespace).map(|namespace| Arc::clone(&namespace.local));
-        let here = local.map_or(0, |local| local.members(room)) as u64;
-        let mut known = self.directory.state.lock().known(namespace, room, self.now_ms())?;
-        known.sockets += here;
+    /// What this node knows of a room, if it is an owner, without the sockets of whoever asks.
+    fn known(&self, namespace: &str, room: &str, asker: NodeTag) -> Option<Known> {
+        let mut known = self.directory.state.lock().known(namespace, room, asker, self.now_ms())?;
+        if asker != self.me().tag {
+            let local = self.namespaces.read().get(namespace).map(|namespace| Arc::clone(&namespace.local));
+            known.sockets += local.map_or(0, |local| local.members(room)) as u64;
+        }
         let membership = self.membership.lock();
         known.missing.extend(membership.live().filter(|(_, of)| of.vitals.is_none()).map(|(tag, _)| tag));
         drop(membership);
@@ -242,11 +257,12 @@ impl Node {
         let me = self.me().tag;
         for owner in owners {
             let known = match owner == me {
-                true => self.known(&namespace.name, &room).filter(|_| self.is_connected()),
+                true => self.known(&namespace.name, &room, me).filter(|_| self.is_connected()),
                 false => self.ask_owner(owner, &namespace, &room).await,
             };
             if let Some(Known { sockets, age, missing }) = known {
-                let sockets = usize::try_from(sockets).unwrap_or(usize::MAX);
+                let others = usize::try_from(sockets).unwrap_or(usize::MAX);
+                let sockets = others.saturating_add(namespace.local.members(&room));
                 return RoomCount { sockets, exact: missing.is_empty(), age, missing };
             }
         }

@@ -109,6 +109,7 @@ pub(crate) enum Query {
 /// What an owner knows of a room.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Known {
+    /// Without those of whoever asked.
     pub(crate) sockets: u64,
     pub(crate) age: Duration,
     /// The live nodes whose share may not be in it.
