@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use indexmap::IndexMap;
 use tokio::sync::oneshot;
 
 use super::Subject;
@@ -62,7 +63,8 @@ pub(crate) enum Wait {
 
 #[derive(Debug)]
 pub(crate) struct Interest {
-    entries: HashMap<Subject, Entry>,
+    /// In an order that does not depend on the hash: it is the one in which everything is subscribed again.
+    entries: IndexMap<Subject, Entry>,
     queue: VecDeque<Subject>,
     /// When to look at a subject that was released.
     lingering: VecDeque<(Instant, Subject)>,
@@ -77,7 +79,7 @@ pub(crate) struct Interest {
 impl Interest {
     pub(crate) fn new(linger: Duration) -> Self {
         Self {
-            entries: HashMap::new(),
+            entries: IndexMap::new(),
             queue: VecDeque::new(),
             lingering: VecDeque::new(),
             linger,
@@ -240,7 +242,7 @@ impl Interest {
     }
 
     fn forget(&mut self, subject: &str) {
-        if let Some(entry) = self.entries.remove(subject) {
+        if let Some(entry) = self.entries.swap_remove(subject) {
             self.resync -= usize::from(entry.resync);
             self.settle(entry.waiting);
         }
@@ -285,9 +287,15 @@ impl Interest {
     }
 
     /// The number of subjects that are wanted or still subscribed.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// The number of those who wait for subscriptions.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn waiters(&self) -> usize {
+        self.waiters.len()
     }
 }
 

@@ -8,6 +8,8 @@ mod bus;
 mod config;
 mod factory;
 mod interest;
+#[cfg(feature = "simulation")]
+mod kept;
 #[cfg(test)]
 mod life_tests;
 mod membership;
@@ -20,6 +22,8 @@ mod receive;
 mod recent;
 mod relay;
 mod requests;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod subject;
 mod tasks;
 #[cfg(test)]

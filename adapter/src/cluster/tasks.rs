@@ -45,11 +45,12 @@ impl Node {
                 }
             };
             tokio::select! {
+                // In this order, so that what happens is a matter of the input alone: the timers are rare, the bell is not.
+                biased;
                 _ = heartbeat.tick() => {
                     self.notice_a_hang();
                     self.beat().await;
                 }
-                () = self.wake.notified() => {}
                 () = discovery => {
                     discovered_at = None;
                     // Unless the broker went away meanwhile, and everything begins again.
@@ -58,6 +59,7 @@ impl Node {
                         self.update_status();
                     }
                 }
+                () = self.wake.notified() => {}
             }
             self.notice_a_hang();
             self.answer_greeters().await;
@@ -171,6 +173,7 @@ impl Node {
                     }
                 };
                 tokio::select! {
+                    biased;
                     () = self.interests.wake.notified() => {}
                     () = linger => {}
                 }
