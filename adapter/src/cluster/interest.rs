@@ -4,7 +4,7 @@
 //! or calls out. One operation is in flight at a time: what comes meanwhile is in the next batch, and a subscription
 //! never races the end of an earlier one.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
@@ -72,7 +72,8 @@ pub(crate) struct Interest {
     up: bool,
     epoch: u64,
     resync: usize,
-    waiters: HashMap<u64, Waiter>,
+    /// In the order in which they came, in which they are told that the broker is away.
+    waiters: BTreeMap<u64, Waiter>,
     next: u64,
 }
 
@@ -86,7 +87,7 @@ impl Interest {
             up: false,
             epoch: 0,
             resync: 0,
-            waiters: HashMap::new(),
+            waiters: BTreeMap::new(),
             next: 0,
         }
     }

@@ -177,7 +177,7 @@ fn summary(outcome: &Outcome) -> (&'static str, u64) {
 /// Who is dead is known to be, after a while, and who lives is known to live.
 pub(super) fn members(world: &mut World) {
     let config = &world.profile.config;
-    let while_ = (config.expiry + 3 * config.heartbeat).as_millis() as Ms;
+    let while_ = (config.expiry + 4 * config.heartbeat).as_millis() as Ms;
     let now = world.now;
     if now % 1_000 != 0 {
         return;

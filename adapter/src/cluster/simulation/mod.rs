@@ -32,9 +32,9 @@ type Ms = u64;
 /// A node that stops for longer than this is not to be relied on until it is ready again.
 const SHORT_PAUSE: Ms = 2_000;
 /// Nothing is under way for longer than this.
-const LONGEST_WAY: Ms = 30_000;
+const LONGEST_WAY: Ms = 20_000;
 /// After the last fault, all is well within this time.
-const HEALING: Ms = 30_000;
+const HEALING: Ms = 35_000;
 
 /// What a seed draws for a whole run.
 #[derive(Debug, Clone)]
@@ -57,6 +57,7 @@ impl Profile {
             shards: pick(&[1, 1, 3]) as usize,
             config: ClusterConfig {
                 linger: Duration::from_millis(pick(&[200, 1_000, 5_000])),
+                lease: Duration::from_secs(pick(&[8, 15])),
                 max_rooms_per_emit: pick(&[2, 64]) as usize,
                 ..ClusterConfig::default()
             },

@@ -298,6 +298,11 @@ impl Model {
         node.dead_since.is_some() || node.disturbed_at.is_some_and(|at| at + AFTERMATH >= since)
     }
 
+    /// Whether the others may have taken a node for dead. What it says then ends all its connections.
+    pub(super) fn may_be_fenced(&self, node: usize, now: Ms) -> bool {
+        self.nodes.get(node).and_then(|node| node.disturbed_at).is_some_and(|at| at + AFTERMATH >= now)
+    }
+
     /// What has an order among the emits of a node: all of them, or those to one subject where a broker of several
     /// shards carries them.
     pub(super) fn lane(op: &Op, sharded: bool) -> Option<String> {

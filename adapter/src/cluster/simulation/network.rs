@@ -418,9 +418,8 @@ impl Network {
     }
 }
 
-/// Emits carry an id, by which a node knows the second copy. Requests and answers do not; no broker repeats what is not
-/// stored, so that this is asked of emits only, which travel on several subjects.
+/// What a node knows again when it comes twice. A server-side emit that wants no answer has no number.
 fn bears_duplication(payload: &Bytes) -> bool {
     let decoded = wire::decode(payload.clone()).map(|envelope| envelope.message);
-    matches!(decoded, Ok(Message::Broadcast(broadcast)) if broadcast.id != 0)
+    !matches!(decoded, Ok(Message::ServerEvent { .. }))
 }

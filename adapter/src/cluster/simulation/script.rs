@@ -321,7 +321,7 @@ impl World {
                 self.trace.note(self.now, node, "is held up", [until, 0]);
             }
             6..8 => self.pause(node, 100, super::SHORT_PAUSE),
-            8 => self.pause(node, super::SHORT_PAUSE, 15_000),
+            8 => self.pause(node, super::SHORT_PAUSE, 25_000),
             9 if alive > 3 => {
                 self.network.crash(node);
                 self.kill(node, "dies");
@@ -336,7 +336,7 @@ impl World {
 
     fn cut(&mut self, nodes: &[usize]) {
         let told_within = self.random.pick(&[0, 200, 4_000]).copied().unwrap_or_default();
-        let away_for = self.random.pick(&[50, 1_000, 10_000]).copied().unwrap_or_default();
+        let away_for = self.random.pick(&[50, 1_000, 10_000, 20_000]).copied().unwrap_or_default();
         nodes.iter().for_each(|node| self.network.cut(*node, told_within, away_for));
     }
 

@@ -16,7 +16,7 @@ use super::trace::Trace;
 use super::{Ms, Profile};
 use crate::adapter::ServerReply;
 use crate::id::SocketId;
-use crate::mailbox::Item;
+use crate::mailbox::{CloseCause, Item};
 
 /// What is to be done at a later time.
 pub(super) enum Todo {
@@ -240,7 +240,7 @@ impl World {
         let kind = number.and_then(|number| self.model.ops.get(&number)).map(|op| op.kind);
         let reaches = matches!(kind, Some(Kind::Emit | Kind::Confirmed | Kind::Ask | Kind::DisconnectAll));
         let expected = expected.flatten().filter(|_| reaches).unwrap_or_default();
-        let mut got = BTreeSet::new();
+        let (mut got, mut fenced) = (BTreeSet::new(), false);
         for (id, item) in items {
             let fits = match &item {
                 Item::Packet(outgoing) => self.packet(node, at, id, &outgoing.packet, number),
@@ -249,11 +249,19 @@ impl World {
                     self.later(at + delay, Todo::Remove { socket: id });
                     *socket == id && kind == Some(Kind::DisconnectAll)
                 }
-                Item::Close(_) => false,
+                Item::Close(cause) => {
+                    let delay = self.random.between(0, 500);
+                    self.later(at + delay, Todo::Remove { socket: id });
+                    fenced = true;
+                    *cause == CloseCause::Fenced && self.model.may_be_fenced(node, at)
+                }
             };
             if !fits || !got.insert(id) {
                 self.model.fail(at, || format!("socket {id} of node {node} got {item:?} at {number:?}"));
             }
+        }
+        if fenced {
+            return self.model.disturbed(node, at);
         }
         let fits = if strict { got == expected } else { got.is_subset(&expected) };
         if !fits {
