@@ -6,14 +6,41 @@ use super::model::Kind;
 use super::world::World;
 use super::{HEALING, Ms};
 use crate::adapter::AdapterFactory;
+use crate::cluster::kept::Kept;
 use crate::selector::{Selector, Target};
 
+/// What is under way arrives within this time, copies among it.
+const UNDER_WAY: Ms = 1_500;
+
 impl World {
-    fn turns(&mut self, for_ms: Ms) {
-        let end = self.now + for_ms;
-        while self.now < end && self.model.failure.is_none() {
+    /// Turns until something is so, or the time for it is over, and then some more for what is under way.
+    fn turns_until(&mut self, is_so: fn(&Self) -> bool, within: Ms) {
+        let end = self.now + within;
+        while self.now < end && !is_so(self) && self.model.failure.is_none() {
             self.turn();
         }
+        let settled = self.now + UNDER_WAY;
+        while self.now < settled && self.model.failure.is_none() {
+            self.turn();
+        }
+    }
+
+    fn is_calm(&self) -> bool {
+        let nodes = self.nodes();
+        let is_one_with_all = |node: usize| {
+            let serving = self.machines[node].as_ref().and_then(|machine| machine.serving.as_ref());
+            let known = serving.map_or(0, |serving| serving.factory.nodes().len());
+            self.model.is_sound(node) && known == nodes.len()
+        };
+        self.has_ended() && nodes.iter().all(|node| is_one_with_all(*node))
+    }
+
+    fn has_ended(&self) -> bool {
+        self.pending.is_empty() && self.model.open.is_empty()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.nodes().iter().all(|node| self.kept_by(*node).is_none())
     }
 
     /// Ends the faults, and holds the cluster to what it promises without them.
@@ -22,10 +49,10 @@ impl World {
         for machine in self.machines.iter_mut().flatten() {
             machine.paused_until = machine.paused_until.map(|until| until.min(self.now));
         }
-        self.turns(HEALING);
+        self.turns_until(Self::is_calm, HEALING);
         self.all_agree();
         self.ask_all_of_everybody();
-        self.turns(8_000);
+        self.turns_until(Self::has_ended, 8_000);
         if let Some(number) = self.model.open.first().copied() {
             self.fail_open(number);
         }
@@ -35,7 +62,7 @@ impl World {
         self.remove_all();
         // Subscriptions outlive their rooms, and what others asked outlives the asking.
         let linger = self.profile.config.linger.as_millis() as Ms;
-        self.turns(linger + HEALING);
+        self.turns_until(Self::is_empty, linger + HEALING);
         self.nothing_is_kept();
     }
 
@@ -55,9 +82,8 @@ impl World {
             };
             if known != all || !self.model.is_sound(node) {
                 let sound = self.model.is_sound(node);
-                self.model.fail(now, || {
-                    format!("node {node} (sound: {sound}) knows {known:?} instead of {all:?}")
-                });
+                self.model
+                    .fail(now, || format!("node {node} (sound: {sound}) knows {known:?} instead of {all:?}"));
             }
             if let Some(serving) = machine.serving.clone() {
                 self.compare_rooms(&serving, node, now);
@@ -114,16 +140,19 @@ impl World {
         }
     }
 
+    /// What a node keeps that it need not, and its subscriptions at the broker.
+    fn kept_by(&self, node: usize) -> Option<(Kept, usize)> {
+        let serving = self.machines[node].as_ref()?.serving.as_ref()?;
+        let (kept, subscriptions) = (serving.factory.kept(), self.network.subscriptions(node));
+        (kept.is_something() || subscriptions != kept.subjects).then_some((kept, subscriptions))
+    }
+
     fn nothing_is_kept(&mut self) {
         for node in self.nodes() {
-            let Some(serving) = self.machines[node].as_ref().and_then(|machine| machine.serving.clone()) else {
-                continue;
-            };
-            let kept = serving.factory.kept();
-            let subscriptions = self.network.subscriptions(node);
-            if kept.is_something() || subscriptions != kept.subjects {
+            if let Some((kept, subscriptions)) = self.kept_by(node) {
                 let now = self.now;
-                self.model.fail(now, || format!("node {node} keeps {kept:?} and {subscriptions} subscriptions"));
+                self.model
+                    .fail(now, || format!("node {node} keeps {kept:?} and {subscriptions} subscriptions"));
             }
         }
     }

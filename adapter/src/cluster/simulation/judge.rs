@@ -27,11 +27,14 @@ impl World {
         }
         match outcome {
             Outcome::Joined(Ok(true)) => self.model.confirm(number, &[node]),
-            Outcome::Joined(Ok(false)) => self.model.fail(at, || format!("@{number};: the socket is unknown")),
+            Outcome::Joined(Ok(false)) => {
+                self.model.fail(at, || format!("@{number};: the socket is unknown"))
+            }
             Outcome::Joined(Err(_)) => self.needs_excuse(number, at, node, since, "failed"),
             Outcome::Sent(Ok(())) => {
                 if goes_out && !taken {
-                    self.model.fail(at, || format!("@{number}; was confirmed, and the broker has not got it"));
+                    self.model
+                        .fail(at, || format!("@{number}; was confirmed, and the broker has not got it"));
                 }
             }
             Outcome::Sent(Err(_)) | Outcome::Changed(Err(_)) => {
@@ -44,7 +47,8 @@ impl World {
                 }
             }
             Outcome::Fetched(fetched) => {
-                let expected: BTreeSet<_> = self.said(number, at, &fetched.missing).into_iter().flatten().collect();
+                let expected: BTreeSet<_> =
+                    self.said(number, at, &fetched.missing).into_iter().flatten().collect();
                 let got: BTreeSet<_> = fetched.value.iter().copied().collect();
                 if got != expected || got.len() != fetched.value.len() {
                     let value = fetched.value;
@@ -95,7 +99,8 @@ impl World {
             } else if let Some(heard) = heard {
                 said.push(heard);
             } else {
-                self.model.fail(at, || format!("@{number}; has an answer of node {node}, which was not asked"));
+                self.model
+                    .fail(at, || format!("@{number}; has an answer of node {node}, which was not asked"));
             }
         }
         said
@@ -105,9 +110,8 @@ impl World {
         self.said(number, at, missing);
         let op = &self.model.ops[&number];
         let answered = op.known.iter().filter(|tag| !missing.contains(tag));
-        let replied = answered.filter(|tag| {
-            self.model.number_of(**tag).is_some_and(|node| op.replied.contains_key(&node))
-        });
+        let replied = answered
+            .filter(|tag| self.model.number_of(**tag).is_some_and(|node| op.replied.contains_key(&node)));
         let expected: BTreeSet<_> = replied.copied().collect();
         let got: BTreeSet<_> = replies.iter().copied().collect();
         if got != expected || got.len() != replies.len() {

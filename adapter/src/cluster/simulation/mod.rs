@@ -61,8 +61,8 @@ impl Profile {
                 max_rooms_per_emit: pick(&[2, 64]) as usize,
                 ..ClusterConfig::default()
             },
-            busy_permille: pick(&[300, 500, 700]),
-            fault_permille: pick(&[0, 5, 10, 25]),
+            busy_permille: pick(&[200, 350, 500]),
+            fault_permille: pick(&[0, 10, 20, 40]),
             slow_permille: pick(&[0, 20, 100]),
             loss_permille: pick(&[0, 0, 0, 5]),
             duplicate_permille: pick(&[0, 20, 200]),
@@ -73,7 +73,7 @@ impl Profile {
 /// How to run a seed.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Turns with faults and traffic, of 40 virtual milliseconds each, before everything has to heal. Default 2,000.
+    /// Turns with faults and traffic, of 40 virtual milliseconds each, before everything has to heal. Default 750.
     pub steps: u64,
     /// Print everything that happens.
     pub trace: bool,
@@ -81,7 +81,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { steps: 2_000, trace: false }
+        Self { steps: 750, trace: false }
     }
 }
 

@@ -47,13 +47,17 @@ pub(super) enum Notice {
 }
 
 enum Arrival {
-    Connect { reply: Reply },
+    Connect {
+        reply: Reply,
+    },
     Reconnect,
     Publication(Publication),
     Subscribe(Vec<Subject>),
     Unsubscribe(Vec<Subject>),
     /// All parts of a call have arrived.
-    Done { reply: Reply },
+    Done {
+        reply: Reply,
+    },
     Close,
 }
 
@@ -307,8 +311,7 @@ impl Network {
                 continue;
             }
             let arrives = self.down(node, way, at);
-            let message =
-                || Inbound::Message { subject: subject.clone(), payload: payload.clone(), session };
+            let message = || Inbound::Message { subject: subject.clone(), payload: payload.clone(), session };
             self.deliver(arrives, node, message());
             if self.random.chance(self.profile.duplicate_permille) && bears_duplication(&payload) {
                 let later = arrives + self.random.between(0, 500);
@@ -357,7 +360,8 @@ impl Network {
 
     /// What a node had sent when it was cut off: some of it gets through, the rest does not.
     fn flush(&mut self, node: usize, at: Ms, survives: u64) {
-        let mine: Vec<_> = self.queue.iter().filter(|(_, way)| way.node == node).map(|(key, _)| *key).collect();
+        let mine: Vec<_> =
+            self.queue.iter().filter(|(_, way)| way.node == node).map(|(key, _)| *key).collect();
         let through = if survives == 500 { self.random.below(mine.len() + 1) } else { mine.len() };
         for (count, key) in mine.into_iter().enumerate() {
             let reconnects = |way: &Way| matches!(way.arrival, Arrival::Reconnect | Arrival::Connect { .. });
