@@ -112,14 +112,14 @@ impl World {
             if let Some(serving) = machine.serving.clone() {
                 for selector in &selectors {
                     for kind in [Kind::Emit, Kind::Count, Kind::Fetch, Kind::Ask] {
-                        self.operate_on(&machine, &serving, node, kind, selector.clone(), Vec::new());
+                        self.operate_on(&machine, &serving, node, kind, selector, &[]);
                     }
                 }
                 for id in &ids {
                     let selector = Selector { to: Target::Socket(*id), except: Vec::new(), local: false };
-                    self.operate_on(&machine, &serving, node, Kind::Confirmed, selector, Vec::new());
+                    self.operate_on(&machine, &serving, node, Kind::Confirmed, &selector, &[]);
                 }
-                self.operate_on(&machine, &serving, node, Kind::Poll, Selector::all(), Vec::new());
+                self.operate_on(&machine, &serving, node, Kind::Poll, &Selector::all(), &[]);
             }
             self.machines[node] = Some(machine);
         }

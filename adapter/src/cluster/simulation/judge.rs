@@ -183,7 +183,7 @@ pub(super) fn members(world: &mut World) {
     let config = &world.profile.config;
     let while_ = (config.expiry + 4 * config.heartbeat).as_millis() as Ms;
     let now = world.now;
-    if now % 1_000 != 0 {
+    if !now.is_multiple_of(1_000) {
         return;
     }
     let calm = |node: &super::model::NodeModel| {

@@ -209,7 +209,7 @@ impl World {
             Kind::JoinAll | Kind::LeaveAll => self.some_rooms(count),
             _ => Vec::new(),
         };
-        self.operate_on(machine, serving, node, kind, selector, rooms);
+        self.operate_on(machine, serving, node, kind, &selector, &rooms);
     }
 
     pub(super) fn operate_on(
@@ -218,8 +218,8 @@ impl World {
         serving: &Serving,
         node: usize,
         kind: Kind,
-        selector: Selector,
-        rooms: Vec<Room>,
+        selector: &Selector,
+        rooms: &[Room],
     ) {
         let number = self.number();
         let timeout = match kind {
@@ -229,7 +229,7 @@ impl World {
             Kind::Ask | Kind::Poll => Some(self.random.between(3_000, 6_000)),
             _ => Some(self.millis(|config| config.request_timeout.max(config.subscribe_timeout))),
         };
-        let mut op = self.op(node, serving, kind, selector.clone(), rooms.clone(), timeout);
+        let mut op = self.op(node, serving, kind, selector.clone(), rooms.to_vec(), timeout);
         op.volatile = kind == Kind::Emit && self.random.chance(100);
         let volatile = op.volatile;
         let mut marked = selector.clone();
@@ -259,10 +259,10 @@ impl World {
             }
             Kind::Count => (Ok(()), Some(adapter.count_sockets(&marked).map(Outcome::Count).boxed())),
             Kind::JoinAll => {
-                (Ok(()), Some(adapter.sockets_join(&marked, &rooms).map(Outcome::Changed).boxed()))
+                (Ok(()), Some(adapter.sockets_join(&marked, rooms).map(Outcome::Changed).boxed()))
             }
             Kind::LeaveAll => {
-                (Ok(()), Some(adapter.sockets_leave(&marked, &rooms).map(Outcome::Changed).boxed()))
+                (Ok(()), Some(adapter.sockets_leave(&marked, rooms).map(Outcome::Changed).boxed()))
             }
             Kind::DisconnectAll => {
                 let ended = adapter.disconnect_sockets(&marked, false);

@@ -107,7 +107,7 @@ impl World {
             let inbox = self.network.take_inbox(node, until);
             let timers_first = self.random.chance(500);
             // Nothing comes without a cause, but for the end of a life.
-            let look_for_mail = !inbox.is_empty() || self.now % 400 == 0;
+            let look_for_mail = !inbox.is_empty() || self.now.is_multiple_of(400);
             machine.run(inbox, until, timers_first, |machine, at, inbound| {
                 self.inbound(machine, node, at, inbound);
             });
