@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Ms;
 use super::machine::Outcome;
 use super::mark::Number;
-use super::model::Kind;
+use super::model::{Kind, NodeModel, Op};
 use super::world::World;
 use crate::adapter::{AckEvent, AdapterFactory};
 use crate::id::{NodeTag, SocketId};
@@ -178,28 +178,59 @@ fn summary(outcome: &Outcome) -> (&'static str, u64) {
     }
 }
 
-/// Who is dead is known to be, after a while, and who lives is known to live.
-pub(super) fn members(world: &mut World) {
+/// What takes this long to be known is not known.
+fn detection(world: &World) -> Ms {
     let config = &world.profile.config;
-    let while_ = (config.expiry + 4 * config.heartbeat).as_millis() as Ms;
-    let now = world.now;
+    (config.expiry + 4 * config.heartbeat).as_millis() as Ms
+}
+
+/// Nobody waits for the dead. Every second, who waits for long is asked whom for.
+pub(super) fn waiting(world: &mut World) {
+    let (now, detection) = (world.now, detection(world));
     if !now.is_multiple_of(1_000) {
         return;
     }
-    let calm = |node: &super::model::NodeModel| {
-        node.sound_since.is_some_and(|since| since + while_ < now)
-            && node.disturbed_at.is_none_or(|at| at + while_ < now)
+    let undisturbed = |node: usize, op: &Op| {
+        let node = &world.model.nodes[node];
+        node.sound_since.is_some() && node.disturbed_at.is_none_or(|at| at < op.at)
     };
+    let is_over = |op: &Op, tag: NodeTag| {
+        let Some(node) = world.model.number_of(tag) else { return false };
+        let replied = op.replied.get(&node).is_some_and(|at| at + IN_TIME < now);
+        let dead = world.model.nodes[node].dead_since.is_some_and(|since| since + detection < now);
+        dead || (replied && undisturbed(node, op))
+    };
+    let for_nobody = world.pending.iter().copied().find(|number| {
+        let Some(op) = world.model.ops.get(number).filter(|op| op.kind == Kind::Poll) else { return false };
+        let in_time = undisturbed(op.node, op) && op.at + detection < now;
+        in_time && op.known.iter().all(|tag| is_over(op, *tag))
+    });
+    if let Some(number) = for_nobody {
+        world.model.fail(now, || format!("@{number}; waits for nobody who lives"));
+    }
+}
+
+fn is_calm(node: &NodeModel, now: Ms, for_ms: Ms) -> bool {
+    node.sound_since.is_some_and(|since| since + for_ms < now)
+        && node.disturbed_at.is_none_or(|at| at + for_ms < now)
+}
+
+/// Who is dead is known to be, after a while, and who lives is known to live.
+pub(super) fn members(world: &mut World) {
+    let (now, detection) = (world.now, detection(world));
+    if !now.is_multiple_of(1_000) {
+        return;
+    }
     for (one, machine) in world.machines.iter().enumerate() {
         let Some(serving) = machine.as_ref().and_then(|machine| machine.serving.as_ref()) else { continue };
-        if !calm(&world.model.nodes[one]) {
+        if !is_calm(&world.model.nodes[one], now, detection) {
             continue;
         }
         let known = serving.factory.nodes();
         for (other, node) in world.model.nodes.iter().enumerate() {
-            let dead = node.dead_since.is_some_and(|since| since + while_ < now);
+            let dead = node.dead_since.is_some_and(|since| since + detection < now);
             let is_known = known.contains(&node.tag);
-            if (dead && is_known) || (calm(node) && !is_known) {
+            if (dead && is_known) || (is_calm(node, now, detection) && !is_known) {
                 let knows = if is_known { "knows" } else { "does not know" };
                 return world.model.fail(now, || format!("node {one} {knows} node {other}"));
             }

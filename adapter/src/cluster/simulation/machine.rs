@@ -75,6 +75,10 @@ pub(super) struct Serving {
 }
 
 impl Serving {
+    pub(super) fn generation(&self) -> u64 {
+        self.factory.in_the_cluster().me().generation
+    }
+
     pub(super) fn is_ready(&self) -> bool {
         *self.factory.status().borrow() == Status::Ready
     }
@@ -96,6 +100,8 @@ pub(super) struct Machine {
     /// When its clock stands still.
     pub(super) clock: Ms,
     pub(super) was_ready: bool,
+    /// The life in which it is.
+    pub(super) generation: u64,
     entry: Entry,
     ended: Ended,
     handle: Handle,
@@ -131,6 +137,7 @@ impl Machine {
             up_at: now,
             clock: now,
             was_ready: false,
+            generation: identity.generation,
             entry,
             ended: Ended::default(),
             handle: runtime.handle().clone(),

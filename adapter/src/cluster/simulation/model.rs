@@ -87,6 +87,8 @@ pub(super) struct Socket {
     /// Membership of the namespace itself.
     pub(super) here: Joined,
     pub(super) rooms: BTreeMap<Room, Joined>,
+    /// Its connection was told to end.
+    pub(super) closed: bool,
     pub(super) got: BTreeSet<Number>,
     /// The latest that came, by node and by what has an order.
     pub(super) latest: BTreeMap<(usize, String), Number>,

@@ -73,6 +73,7 @@ impl World {
             writable,
             here,
             rooms: Default::default(),
+            closed: false,
             got: Default::default(),
             latest: Default::default(),
         };
@@ -226,6 +227,8 @@ impl World {
             Kind::Emit | Kind::Shout => None,
             // A connection that hangs is noticed within some seconds, and the next batch may hang again.
             Kind::Confirmed => Some(15_000),
+            // Some wait for long, and must not, when those they wait for are dead.
+            Kind::Poll if self.random.chance(300) => Some(25_000),
             Kind::Ask | Kind::Poll => Some(self.random.between(3_000, 6_000)),
             _ => Some(self.millis(|config| config.request_timeout.max(config.subscribe_timeout))),
         };

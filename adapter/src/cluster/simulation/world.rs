@@ -115,6 +115,7 @@ impl World {
             if look_for_mail {
                 self.mail(&machine, node, until, None, true);
             }
+            self.look_for_a_new_life(&mut machine, node, until);
             for (number, at, outcome) in machine.take_ended() {
                 self.pending.remove(&number);
                 self.judge(number, at, outcome);
@@ -154,6 +155,20 @@ impl World {
                 false
             }
             None => false,
+        }
+    }
+
+    /// With a life of a node its connections end.
+    fn look_for_a_new_life(&mut self, machine: &mut Machine, node: usize, at: Ms) {
+        let Some(generation) = machine.serving.as_ref().map(Serving::generation) else { return };
+        if std::mem::replace(&mut machine.generation, generation) == generation {
+            return;
+        }
+        self.trace.note(at, node, "begins a new life", [generation, 0]);
+        self.mail(machine, node, at, None, true);
+        let ghost = self.model.sockets_of(node).find(|(_, socket)| !socket.closed).map(|(id, _)| *id);
+        if let Some(id) = ghost {
+            self.model.fail(at, || format!("socket {id} survived a life of node {node}"));
         }
     }
 
@@ -258,6 +273,9 @@ impl World {
                     let delay = self.random.between(0, 500);
                     self.later(at + delay, Todo::Remove { socket: id });
                     fenced = true;
+                    if let Some(socket) = self.model.sockets.get_mut(&id) {
+                        socket.closed = true;
+                    }
                     *cause == CloseCause::Fenced && self.model.may_be_fenced(node, at)
                 }
             };
@@ -447,6 +465,7 @@ impl World {
             self.fail_open(number);
         }
         super::judge::members(self);
+        super::judge::waiting(self);
     }
 
     /// Something that some nodes had to get to hear of did not reach them.
