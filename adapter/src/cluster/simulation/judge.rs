@@ -6,7 +6,7 @@ use super::Ms;
 use super::machine::Outcome;
 use super::mark::Number;
 use super::model::{Kind, NodeModel, Op};
-use super::world::World;
+use super::world::{Todo, World};
 use crate::adapter::{AckEvent, AdapterFactory};
 use crate::id::{NodeTag, SocketId};
 
@@ -26,9 +26,12 @@ impl World {
             self.model.fail(at, || format!("@{number}; ended late"));
         }
         match outcome {
-            Outcome::Joined(Ok(true)) => self.model.confirm(number, &[node]),
+            Outcome::Joined(Ok(true)) => {
+                self.model.confirm(number, &[node]);
+                self.try_out(number);
+            }
             Outcome::Joined(Ok(false)) => {
-                self.model.fail(at, || format!("@{number};: the socket is unknown"))
+                self.model.fail(at, || format!("@{number};: the socket is unknown"));
             }
             Outcome::Joined(Err(_)) => self.needs_excuse(number, at, node, since, "failed"),
             Outcome::Sent(Ok(())) => {
@@ -63,9 +66,20 @@ impl World {
                 let mut nodes: Vec<_> = answered.filter_map(|tag| self.model.number_of(*tag)).collect();
                 nodes.push(node);
                 self.model.confirm(number, &nodes);
+                self.try_out(number);
             }
             Outcome::Replies(replies) => self.judge_replies(number, at, &replies.value, &replies.missing),
             Outcome::Acks(events) => self.judge_acks(number, at, events),
+        }
+    }
+
+    /// What was confirmed must hold from now on: at once is when it might not yet.
+    fn try_out(&mut self, number: Number) {
+        let rooms = self.model.ops.get(&number).map(|op| op.rooms.clone()).unwrap_or_default();
+        for room in rooms {
+            if self.random.chance(500) {
+                self.later(self.now, Todo::Emit { room });
+            }
         }
     }
 

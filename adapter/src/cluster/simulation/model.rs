@@ -131,7 +131,11 @@ impl Model {
     }
 
     pub(super) fn sockets_of(&self, node: usize) -> impl Iterator<Item = (&SocketId, &Socket)> {
-        self.sockets.iter().filter(move |(_, socket)| socket.node == node)
+        // An id begins with the tag of its node, and goes on from the least of characters.
+        let first =
+            self.nodes.get(node).and_then(|node| format!("{}----------------", node.tag).parse().ok());
+        let from = first.map(|first: SocketId| self.sockets.range(first..));
+        from.into_iter().flatten().take_while(move |(_, socket)| socket.node == node)
     }
 
     /// The sockets of a node that a selector means.

@@ -203,6 +203,19 @@ impl World {
         }
     }
 
+    /// An emit to one room, from a node that has it from hearsay.
+    pub(super) fn emit(&mut self, room: &Room) {
+        let nodes = self.serving();
+        let Some(node) = self.random.pick(&nodes).copied() else { return };
+        let Some(machine) = self.machines[node].take() else { return };
+        if let Some(serving) = machine.serving.clone() {
+            self.mail(&machine, node, self.now, None, true);
+            let selector = Selector::rooms([Arc::clone(room)]);
+            self.operate_on(&machine, &serving, node, Kind::Emit, &selector, &[]);
+        }
+        self.machines[node] = Some(machine);
+    }
+
     fn operate(&mut self, machine: &Machine, serving: &Serving, node: usize, kind: Kind) {
         let selector = self.selector();
         let count = 1 + self.random.below(2);

@@ -17,13 +17,28 @@ use super::{Ms, Profile};
 use crate::adapter::ServerReply;
 use crate::id::SocketId;
 use crate::mailbox::{CloseCause, Item};
+use crate::selector::Room;
 
 /// What is to be done at a later time.
 pub(super) enum Todo {
-    Answer { socket: SocketId, ack: u32, number: Number },
-    Reply { node: usize, number: Number, reply: ServerReply },
-    Remove { socket: SocketId },
+    Answer {
+        socket: SocketId,
+        ack: u32,
+        number: Number,
+    },
+    Reply {
+        node: usize,
+        number: Number,
+        reply: ServerReply,
+    },
+    Remove {
+        socket: SocketId,
+    },
     Start,
+    /// Emit to a room, from anywhere.
+    Emit {
+        room: Room,
+    },
 }
 
 pub(super) struct World {
@@ -407,6 +422,10 @@ impl World {
                     self.start();
                     continue;
                 }
+                Todo::Emit { room } => {
+                    self.emit(room);
+                    continue;
+                }
             };
             let Some(node) = node else { continue };
             let Some(machine) = self.machines[node].take() else { continue };
@@ -441,7 +460,7 @@ impl World {
                 self.model.remove(socket, self.now);
                 self.trace.note(self.now, node, "removes", [socket.as_str().as_bytes()[19].into(), 0]);
             }
-            Todo::Start => {}
+            Todo::Start | Todo::Emit { .. } => {}
         }
     }
 
