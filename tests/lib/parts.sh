@@ -8,6 +8,7 @@ parts=(
   "docs|the API documentation builds without warnings"
   "unit|unit, golden, property and documentation tests of every crate"
   "conformance|one adapter suite against memory, Redis and NATS"
+  "simulation|the model of the cluster, 200 seeds"
   "node|protocols by hand, official Node clients, HTTP API"
   "python|python-socketio, threads and asyncio"
   "browser|official client and the console in Chromium"
@@ -24,7 +25,7 @@ is_part() { part_names | grep -qxF -- "$1"; }
 list_parts() { local line; for line in "${parts[@]}"; do printf '%-12s %s\n' "${line%%|*}" "${line#*|}"; done; }
 
 # Features that the default build of a crate leaves out and that are code of ours all the same.
-adapter_features=roomcast-adapter/conformance,roomcast-adapter/redis,roomcast-adapter/nats
+adapter_features=roomcast-adapter/conformance,roomcast-adapter/redis,roomcast-adapter/nats,roomcast-adapter/simulation
 
 part_fmt() {
   need_cargo
@@ -55,6 +56,13 @@ part_conformance() {
   need_cargo
   need_brokers
   cargo test -p roomcast-adapter --features conformance,redis,nats --no-fail-fast
+}
+
+part_simulation() {
+  need_cargo
+  # Whole clusters for thousands of virtual seconds: worth a little optimisation.
+  cargo test --config profile.dev.package.roomcast-adapter.opt-level=1 \
+    -p roomcast-adapter --no-default-features --features simulation --test simulation
 }
 
 part_node() {

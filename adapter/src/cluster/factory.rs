@@ -118,6 +118,12 @@ impl ClusterFactory {
         self.node.relays.lock().len()
     }
 
+    /// What this node is in its cluster.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn in_the_cluster(&self) -> &Node {
+        &self.node
+    }
+
     /// What this node counts.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.node.counters

@@ -7,7 +7,7 @@
 //! Under load operations keep their distance, so that joins and leaves of many sockets share one. The first one after a
 //! pause begins at once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::RandomState;
 use std::time::{Duration, Instant};
 
@@ -94,7 +94,8 @@ pub(crate) struct Interest {
     pub(super) rooms: RoomSubjects,
     /// Waiters by subject.
     waiting: HashMap<Subject, Vec<u64>>,
-    waiters: HashMap<u64, Waiter>,
+    /// In the order in which they came, in which they are told that the broker is away.
+    waiters: BTreeMap<u64, Waiter>,
     next: u64,
 }
 
@@ -114,7 +115,7 @@ impl Interest {
             kinds: [0; 2],
             rooms: RoomSubjects::new(buckets),
             waiting: HashMap::new(),
-            waiters: HashMap::new(),
+            waiters: BTreeMap::new(),
             next: 0,
         }
     }
@@ -392,9 +393,15 @@ impl Interest {
     }
 
     /// The number of subjects that are wanted or still subscribed.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// The number of those who wait for subscriptions.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn waiters(&self) -> usize {
+        self.waiters.len()
     }
 }
 

@@ -11,6 +11,8 @@ mod directory;
 mod directory_tests;
 mod factory;
 mod interest;
+#[cfg(feature = "simulation")]
+mod kept;
 #[cfg(test)]
 mod life_tests;
 mod membership;
@@ -28,6 +30,8 @@ mod room_subjects;
 mod routing;
 #[cfg(test)]
 mod routing_tests;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod subject;
 mod tasks;
 #[cfg(test)]

@@ -159,6 +159,12 @@ impl Outbox {
         }
     }
 
+    /// Publications that are queued or in flight.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().items
+    }
+
     /// Waits until nothing is queued or in flight.
     pub(crate) async fn drained(&self) {
         loop {

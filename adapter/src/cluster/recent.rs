@@ -4,6 +4,8 @@
 //! what they send, so a window of bits below the highest number seen is enough. What is below the window came long ago,
 //! or is so late that its copies did: it counts as a copy.
 
+use std::collections::VecDeque;
+
 use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
 
@@ -11,10 +13,15 @@ use super::message::Identity;
 
 /// Senders that are remembered. The oldest is forgotten first.
 const MAX_SENDERS: usize = 4_096;
+/// Senders that are gone and remembered nevertheless: a copy of what they said may come behind their goodbye, on another
+/// subject.
+const MAX_GONE: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Recent {
     senders: IndexMap<Identity, Window, FxBuildHasher>,
+    /// Those that are gone, in the order of their going.
+    gone: VecDeque<Identity>,
     words: usize,
 }
 
@@ -29,7 +36,7 @@ struct Window {
 impl Recent {
     /// Remembers so many numbers of each sender, rounded up to whole words.
     pub(crate) fn new(numbers: usize) -> Self {
-        Self { senders: IndexMap::default(), words: numbers.div_ceil(64).max(1) }
+        Self { senders: IndexMap::default(), gone: VecDeque::new(), words: numbers.div_ceil(64).max(1) }
     }
 
     /// True the first time.
@@ -45,9 +52,14 @@ impl Recent {
         self.senders.entry(from).or_insert(window).is_new(number)
     }
 
-    /// A sender is gone for good.
+    /// A sender is gone for good. It is forgotten when some more are.
     pub(crate) fn forget(&mut self, from: Identity) {
-        self.senders.swap_remove(&from);
+        self.gone.push_back(from);
+        if self.gone.len() > MAX_GONE
+            && let Some(oldest) = self.gone.pop_front()
+        {
+            self.senders.swap_remove(&oldest);
+        }
     }
 
     /// The number of senders that are remembered.
@@ -124,8 +136,16 @@ mod tests {
         (0..MAX_SENDERS as u64 + 10).for_each(|generation| assert!(recent.is_new(node(generation), 1)));
         assert_eq!(recent.senders(), MAX_SENDERS);
         assert!(recent.is_new(node(0), 1));
+    }
+
+    #[test]
+    fn a_copy_that_comes_behind_the_goodbye_is_not_new() {
+        let mut recent = Recent::new(1);
+        assert!(recent.is_new(node(0), 1));
         recent.forget(node(0));
-        assert_eq!(recent.senders(), MAX_SENDERS - 1);
+        assert!(!recent.is_new(node(0), 1));
+        (1..=MAX_GONE as u64).for_each(|generation| recent.forget(node(generation)));
+        assert_eq!(recent.senders(), 0);
     }
 
     proptest! {

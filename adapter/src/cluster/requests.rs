@@ -99,6 +99,12 @@ impl Requests {
         outcome.missing.sort_unstable();
         outcome
     }
+
+    /// Requests that have not ended.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn len(&self) -> usize {
+        self.pending.lock().len()
+    }
 }
 
 #[cfg(test)]

@@ -42,11 +42,12 @@ impl Node {
             let (discovery, knowledge) = (at(discovered_at), at(known_at));
             let routing = at(self.next_rerouting());
             tokio::select! {
+                // In this order, so that what happens is a matter of the input alone: the timers are rare, the bell is not.
+                biased;
                 _ = heartbeat.tick() => {
                     self.notice_a_hang();
                     self.beat().await;
                 }
-                () = self.wake.notified() => {}
                 () = discovery => {
                     discovered_at = None;
                     // Unless the broker went away meanwhile, and everything begins again.
@@ -63,6 +64,7 @@ impl Node {
                     self.refresh_audience();
                 }
                 () = routing => {}
+                () = self.wake.notified() => {}
             }
             self.notice_a_hang();
             self.answer_greeters().await;
@@ -178,6 +180,7 @@ impl Node {
             self.update_status();
             let Some(operation) = operation else {
                 tokio::select! {
+                    biased;
                     () = self.interests.wake.notified() => {}
                     () = at(next.map(Instant::from)) => {}
                 }
