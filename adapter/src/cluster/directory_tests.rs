@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
+use super::ClusterConfig;
 use super::memory_bus::MemoryHub;
 use super::tests::{TestNode, three};
 use crate::adapter::{AdapterFactory, Status};
@@ -357,4 +358,17 @@ async fn beside_a_node_of_the_first_version_no_count_is_exact() {
     }
     old.factory.shutdown().await;
     counts(&nodes[2], "x", 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_to_nodes_are_bounded_too() {
+    let hub = MemoryHub::new();
+    let other = TestNode::start(&hub).await;
+    other.socket(1, &["x"]).await;
+    let node =
+        TestNode::start_with(&hub, ClusterConfig { max_requests: 0, ..ClusterConfig::default() }).await;
+    tokio::time::sleep(5 * SECOND).await;
+    let page = node.adapter.room_sockets("x", None, 10).await;
+    assert_eq!((page.value.len(), page.missing), (0, vec![other.factory.node()]));
+    assert_eq!(node.factory.counters().requests_overflowed.get(), 1);
 }

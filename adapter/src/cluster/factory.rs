@@ -55,6 +55,7 @@ impl ClusterError {
 pub struct ClusterFactory {
     node: Arc<Node>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    directory: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl ClusterFactory {
@@ -90,16 +91,22 @@ impl ClusterFactory {
     ) -> Result<Arc<Self>, ClusterError> {
         claim(node, draw).await?;
         let me = node.me().tag;
+        // Connecting may have taken long; nothing was due before.
+        node.beat_at.store(node.now_ms(), Ordering::Release);
         node.interests.want(&subject::all());
         node.interests.want(&subject::node(me));
         let outbox = Arc::clone(node);
         let tasks = vec![
             tokio::spawn(Arc::clone(node).run()),
             tokio::spawn(Arc::clone(node).run_interest()),
-            tokio::spawn(Arc::clone(node).run_directory()),
             tokio::spawn(async move { outbox.outbox.run(Arc::clone(&outbox.bus)).await }),
         ];
-        let factory = Arc::new(Self { node: Arc::clone(node), tasks: Mutex::new(tasks) });
+        let directory = tokio::spawn(Arc::clone(node).run_directory());
+        let factory = Arc::new(Self {
+            node: Arc::clone(node),
+            tasks: Mutex::new(tasks),
+            directory: Mutex::new(Some(directory)),
+        });
         node.members_known.store(true, Ordering::Release);
         node.update_status();
         let mut status = factory.status();
@@ -214,11 +221,17 @@ impl AdapterFactory for ClusterFactory {
     fn shutdown(&self) -> BoxFuture<'static, ()> {
         let node = Arc::clone(&self.node);
         let tasks = std::mem::take(&mut *self.tasks.lock());
+        let directory = self.directory.lock().take();
         async move {
             if node.stopped.swap(true, Ordering::AcqRel) {
                 return;
             }
             node.update_status();
+            if let Some(directory) = directory {
+                // Two turns at once would give two updates the same number.
+                directory.abort();
+                let _ = directory.await;
+            }
             // The others learn what became of its sockets from this node itself.
             node.directory_turn(&mut Cursor::default()).await;
             // What cannot be published within the time is lost, as it would be with the node.
@@ -236,6 +249,6 @@ impl AdapterFactory for ClusterFactory {
 
 impl Drop for ClusterFactory {
     fn drop(&mut self) {
-        self.tasks.lock().iter().for_each(JoinHandle::abort);
+        self.tasks.lock().iter().chain(self.directory.lock().as_ref()).for_each(JoinHandle::abort);
     }
 }

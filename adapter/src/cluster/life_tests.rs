@@ -1,13 +1,17 @@
 //! The lives of nodes: silence, lease, new lives, copies of messages.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, FutureExt, pending};
 use roomcast_protocol::socketio::Args;
 
-use super::ClusterConfig;
-use super::memory_bus::MemoryHub;
-use super::tests::{TestNode, count, is_closed, packet, three};
+use super::memory_bus::{MemoryBus, MemoryHub};
+use super::message::{Identity, Message};
+use super::tests::{Quiet, TestNode, count, is_closed, packet, three};
+use super::{Bus, BusError, BusSink, ClusterConfig, ClusterFactory, Publication, Subject, subject, wire};
 use crate::adapter::{AckEvent, AdapterError, AdapterFactory, Status};
 use crate::mailbox::CloseCause;
 use crate::selector::Selector;
@@ -144,4 +148,76 @@ async fn nodes_say_how_they_are() {
     let info = infos.iter().find(|info| info.tag == b.factory.node()).unwrap();
     assert_eq!((infos.len(), info.sockets, info.rooms), (3, Some(2), Some(2)));
     assert!(info.age <= Duration::from_secs(1));
+}
+
+/// A broker that takes its time to connect, and confirms nothing while it hangs.
+struct Slow {
+    bus: Arc<MemoryBus>,
+    connects_in: Duration,
+    hangs: AtomicBool,
+}
+
+impl Slow {
+    fn new(hub: &MemoryHub, connects_in: Duration) -> Arc<Self> {
+        Arc::new(Self { bus: hub.bus(), connects_in, hangs: AtomicBool::new(false) })
+    }
+}
+
+impl Bus for Slow {
+    fn start(&self, sink: Arc<dyn BusSink>) -> BoxFuture<'_, Result<(), BusError>> {
+        async move {
+            tokio::time::sleep(self.connects_in).await;
+            self.bus.start(sink).await
+        }
+        .boxed()
+    }
+    fn publish(&self, batch: Vec<Publication>) -> BoxFuture<'_, Result<(), BusError>> {
+        match self.hangs.load(Ordering::Relaxed) {
+            true => pending().boxed(),
+            false => self.bus.publish(batch),
+        }
+    }
+    fn subscribe(&self, subjects: Vec<Subject>) -> BoxFuture<'_, Result<(), BusError>> {
+        self.bus.subscribe(subjects)
+    }
+    fn unsubscribe(&self, subjects: Vec<Subject>) -> BoxFuture<'_, Result<(), BusError>> {
+        self.bus.unsubscribe(subjects)
+    }
+    fn max_payload(&self) -> usize {
+        self.bus.max_payload()
+    }
+    fn ping(&self) -> BoxFuture<'_, Result<(), BusError>> {
+        self.bus.ping()
+    }
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.bus.close()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_a_slow_broker_is_no_hang() {
+    let hub = MemoryHub::new();
+    let _other = TestNode::start(&hub).await;
+    let bus = Slow::new(&hub, Duration::from_secs(20));
+    let factory = ClusterFactory::start(Arc::clone(&bus) as Arc<dyn Bus>, ClusterConfig::default()).await;
+    let factory = factory.unwrap();
+    let _adapter = factory.namespace("/", Arc::new(Quiet));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(factory.nodes().len(), 2);
+    assert_eq!(
+        (factory.counters().hung.get(), factory.counters().fenced.get()),
+        (0, 0),
+        "it took long to connect"
+    );
+    // Many ask at once, and none of the answers is confirmed.
+    bus.hangs.store(true, Ordering::Relaxed);
+    for number in 0..40 {
+        let newcomer = Identity { tag: crate::id::NodeTag::from_random([9, 9, number]), generation: 1 };
+        hub.publish(&subject::all(), wire::encode(newcomer, &Message::Hello));
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((factory.counters().hung.get(), factory.counters().fenced.get()), (0, 0), "it waited");
+    bus.hangs.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(*factory.status().borrow(), Status::Ready);
 }

@@ -60,7 +60,7 @@ pub(crate) enum Change {
 #[derive(Debug)]
 pub(crate) struct Membership {
     members: BTreeMap<NodeTag, Member>,
-    /// The last generation of nodes that are gone without a goodbye.
+    /// The last generation of nodes that are gone. After a goodbye, too, a heartbeat on another subject may come late.
     graves: IndexMap<NodeTag, u64, FxBuildHasher>,
     expiry: Duration,
     lease: Duration,
@@ -142,6 +142,7 @@ impl Membership {
         };
         let (live, generation) = (known.live, known.generation);
         self.members.remove(&from.tag);
+        bury(&mut self.graves, from.tag, generation);
         let left = live.then_some(Change::Left(from.tag));
         left.into_iter().chain([Change::Gone(Identity { tag: from.tag, generation })]).collect()
     }
@@ -158,10 +159,7 @@ impl Membership {
             }
             let gone = !member.live && silence >= lease;
             if gone {
-                if graves.len() == MAX_GRAVES {
-                    graves.shift_remove_index(0);
-                }
-                graves.insert(*tag, member.generation);
+                bury(graves, *tag, member.generation);
                 changes.push(Change::Gone(Identity { tag: *tag, generation: member.generation }));
             }
             !gone
@@ -184,6 +182,11 @@ impl Membership {
         self.members.iter().filter(|(_, member)| member.live).map(|(tag, member)| (*tag, member))
     }
 
+    /// True if the node is not gone for good.
+    pub(crate) fn is_known(&self, node: Identity) -> bool {
+        self.members.get(&node.tag).is_some_and(|member| member.generation == node.generation)
+    }
+
     /// The other nodes that are not gone for good.
     pub(crate) fn known(&self) -> Vec<Identity> {
         let known = self.members.iter();
@@ -194,6 +197,13 @@ impl Membership {
     pub(crate) fn tags(&self) -> Vec<NodeTag> {
         self.live().map(|(tag, _)| tag).collect()
     }
+}
+
+fn bury(graves: &mut IndexMap<NodeTag, u64, FxBuildHasher>, tag: NodeTag, generation: u64) {
+    if graves.len() == MAX_GRAVES {
+        graves.shift_remove_index(0);
+    }
+    graves.insert(tag, generation);
 }
 
 #[cfg(test)]
@@ -246,6 +256,9 @@ mod tests {
         }
         assert_eq!(members.heartbeat(node("aaaa", 4), back + LEASE), [joined("aaaa")]);
         assert_eq!(members.goodbye(node("aaaa", 4)), [left("aaaa"), Change::Gone(node("aaaa", 4))]);
+        let late = node("aaaa", 4);
+        assert_eq!(members.heartbeat(late, back + LEASE), [Change::Revenant(late)]);
+        assert!(!members.is_known(late) && members.tags().is_empty());
     }
 
     #[test]

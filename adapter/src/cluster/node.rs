@@ -433,6 +433,11 @@ impl Node {
     /// A place among the requests that wait.
     pub(crate) fn slot(&self) -> Result<OwnedSemaphorePermit, AdapterError> {
         self.counters.requests.add(1);
+        self.place()
+    }
+
+    /// The same for a question to one node, which is not counted among those to all.
+    pub(crate) fn place(&self) -> Result<OwnedSemaphorePermit, AdapterError> {
         Arc::clone(&self.slots).try_acquire_owned().map_err(|_| {
             self.counters.requests_overflowed.add(1);
             AdapterError::Overloaded

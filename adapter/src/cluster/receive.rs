@@ -102,7 +102,9 @@ impl Node {
                 }
             }
             Message::Heard { number } => {
-                if self.routing.lock().heard(envelope.from, number) {
+                // Answers are kept: those of nobody who was asked are not.
+                let is_known = self.membership.lock().is_known(envelope.from);
+                if is_known && self.routing.lock().heard(envelope.from, number) {
                     self.wake.notify_one();
                 }
             }
@@ -179,6 +181,10 @@ impl Node {
 
     /// What this node said to all at this time of its own has come back. A copy that was sent to one node does too.
     fn echo(&self, said_at: u64) {
+        if said_at > self.now_ms() {
+            // It was not this node that said so.
+            return self.count_malformed(WireError::Invalid);
+        }
         let echo = self.epoch + Duration::from_millis(said_at);
         let changes = self.membership.lock().echo(echo.into_std());
         self.refresh_audience();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::future::{join, join_all};
 use tokio::time::{Instant, MissedTickBehavior, sleep, timeout};
 
 use super::message::{Identity, Message};
@@ -22,9 +23,12 @@ impl Node {
             .iter()
             .map(|message| Publication { subject: Arc::clone(&subject), payload: wire::encode(me, message) });
         let publish = self.bus.publish(publications.collect());
-        timeout(self.config.heartbeat, publish)
-            .await
-            .unwrap_or_else(|_| Err(BusError::Unavailable("no answer within a heartbeat".into())))
+        let published = timeout(self.config.heartbeat, publish).await;
+        // Waiting for a slow broker is no hang. What took as long as the expiry was one.
+        if self.hung_for() < self.config.expiry {
+            self.beat_at.store(self.now_ms(), Ordering::Release);
+        }
+        published.unwrap_or_else(|_| Err(BusError::Unavailable("no answer within a heartbeat".into())))
     }
 
     /// Says that this node lives, and how it is.
@@ -112,18 +116,24 @@ impl Node {
         }
     }
 
+    /// Answers all at once: one after the other, a slow broker would keep the heartbeat waiting for all of them.
     async fn answer_greeters(&self) {
         let greeters = std::mem::take(&mut *self.greeters.lock());
-        for tag in greeters {
-            if let Err(error) = self.announce_life(subject::node(tag)).await {
-                tracing::debug!(code = error.code(), "a hello was not answered");
-            }
-        }
         let revenants = std::mem::take(&mut *self.revenants.lock());
-        for Identity { tag, generation } in revenants {
-            if let Err(error) = self.announce(subject::node(tag), &[Message::Buried { generation }]).await {
-                tracing::debug!(code = error.code(), "a node was not told that it counts as dead");
-            }
+        if greeters.is_empty() && revenants.is_empty() {
+            return;
+        }
+        let life = [Message::Heartbeat, Message::Vitals(self.vitals())];
+        let lives = greeters.into_iter().map(|tag| self.announce(subject::node(tag), &life));
+        let burials = revenants.into_iter().map(|Identity { tag, generation }| async move {
+            self.announce(subject::node(tag), &[Message::Buried { generation }]).await
+        });
+        let (answered, buried) = join(join_all(lives), join_all(burials)).await;
+        for error in answered.into_iter().chain(buried).filter_map(Result::err) {
+            tracing::debug!(
+                code = error.code(),
+                "a hello was not answered, or a node not told that it is dead"
+            );
         }
     }
 

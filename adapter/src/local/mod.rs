@@ -195,8 +195,8 @@ impl LocalAdapter {
             }
         });
         ids.sort_unstable();
-        ids.truncate(limit);
-        ids.into_iter().filter_map(|id| self.describe(id)).collect()
+        // Those that have left meanwhile take no place: a page that is not full is the last one.
+        ids.into_iter().filter_map(|id| self.describe(id)).take(limit).collect()
     }
 
     fn describe(&self, id: SocketId) -> Option<RemoteSocket> {

@@ -161,15 +161,15 @@ impl Directory {
             if record.announced.number > 0 {
                 let announced = record.announced;
                 let entry = Entry::Announced { room: Arc::clone(room), announced, fresh: false };
-                stream.push(namespace, entry);
+                stream.push_handed(namespace, entry);
             }
             for (of, sockets) in self.records.silent_shares(&self.ring, record) {
-                stream.push(namespace, Entry::KeptCount { of, room: Arc::clone(room), sockets });
+                stream.push_handed(namespace, Entry::KeptCount { of, room: Arc::clone(room), sockets });
             }
         }
         for (of, namespace, id) in self.records.silent_sockets(&self.ring) {
             if slots.contains(Slot::of(namespace, id.as_str())) {
-                stream.push(namespace, Entry::KeptSocket { of, id });
+                stream.push_handed(namespace, Entry::KeptSocket { of, id });
             }
         }
     }

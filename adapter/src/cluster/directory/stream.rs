@@ -9,8 +9,8 @@ use super::ring::{Slot, Slots};
 use super::update::{Entry, Part, Update};
 use crate::cluster::message::Identity;
 
-/// Entries that may wait; with more, the stream begins anew, at the pace of the walk.
-const MAX_QUEUE: usize = 262_144;
+/// Entries that may wait beside what was handed over; with more, the stream begins anew, at the pace of the walk.
+pub(super) const MAX_QUEUE: usize = 262_144;
 /// No walk goes on while more entries wait.
 const PAUSE_AT: usize = 16_384;
 /// Bytes of an update that are no entries: numbers and a namespace.
@@ -22,6 +22,8 @@ pub(super) struct Stream {
     session: u64,
     number: u64,
     queue: VecDeque<(Arc<str>, Entry)>,
+    /// Entries that were handed over. Beginning anew would only bring them again.
+    handed: usize,
     reset: Vec<Slot>,
     authority: Vec<Slot>,
     /// The slots that were handed over. Until the owner has taken it all, it is told again when the stream begins anew.
@@ -46,6 +48,7 @@ impl Stream {
             session,
             number: 0,
             queue: VecDeque::new(),
+            handed: 0,
             reset: Vec::new(),
             authority: Vec::new(),
             pending: Slots::none(),
@@ -64,6 +67,12 @@ impl Stream {
 
     pub(super) fn push(&mut self, namespace: &Arc<str>, entry: Entry) {
         self.queue.push_back((Arc::clone(namespace), entry));
+    }
+
+    /// Like `push`, of what this node was told or has announced: no walk brings it.
+    pub(super) fn push_handed(&mut self, namespace: &Arc<str>, entry: Entry) {
+        self.handed += 1;
+        self.push(namespace, entry);
     }
 
     /// Begins anew under another session.
@@ -110,7 +119,7 @@ impl Stream {
     }
 
     pub(super) fn has_too_much(&self) -> bool {
-        self.queue.len() > MAX_QUEUE
+        self.queue.len() > MAX_QUEUE + self.handed
     }
 
     /// True while it should not be given more of a walk.
@@ -148,6 +157,9 @@ impl Stream {
         }
         if self.queue.is_empty() && self.queue.capacity() > PAUSE_AT {
             self.queue = VecDeque::new();
+        }
+        if self.queue.is_empty() {
+            self.handed = 0;
         }
         let ring = if self.queue.is_empty() && walked { frame.ring } else { 0 };
         let (session, number, clock) = (self.session, self.number, frame.clock);

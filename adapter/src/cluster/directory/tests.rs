@@ -380,3 +380,24 @@ fn record_costs() {
     let each = |bytes: usize| bytes / COUNT as usize;
     println!("bytes of a room: {}, of a socket: {}", each(rooms - before), each(sockets - rooms));
 }
+
+#[test]
+fn more_is_handed_over_than_may_wait_otherwise() {
+    let [me, newcomer] = [1, 2].map(|number| Identity { tag: tag(number), generation: 1 });
+    let (mut directory, namespace) = (Directory::new(me, TIMES), Arc::<str>::from("/"));
+    directory.set_members(me, vec![me], 0);
+    for room in 0..=stream::MAX_QUEUE {
+        directory.changed(&namespace, &Entry::Count { room: room.to_string().into(), sockets: 1 });
+    }
+    assert_eq!(directory.turn(TIMES.settle, true).events.len(), stream::MAX_QUEUE + 1);
+    directory.set_members(me, vec![me, newcomer], 3_000);
+    let mut told = 0;
+    for number in 0.. {
+        let Some(update) = directory.next_update(newcomer.tag, 3_000, 256 * 1024, 1_000) else { break };
+        // It does not begin anew.
+        assert_eq!((update.session, update.number), (1, number));
+        told += update.parts.iter().map(|part| part.entries.len()).sum::<usize>();
+        directory.done(newcomer.tag, update, true, 3_000);
+    }
+    assert_eq!(told, stream::MAX_QUEUE + 1);
+}

@@ -288,19 +288,21 @@ impl Node {
                 .map(|(tag, member)| (tag, member.vitals.is_some()))
                 .partition(|(_, understands)| *understands)
         };
+        let slot = self.slot();
         let id = self.requests.next_id();
         let done = self.requests.begin(id, asked.iter().map(|(tag, _)| *tag));
         let forget = Forget(Arc::clone(&self), id);
         let query =
             Query::Sockets { namespace: Arc::clone(&namespace.name), room, after, limit: as_u32(limit) };
-        let subjects = asked.iter().map(|(tag, _)| subject::node(*tag)).collect();
-        self.counters.requests.add(1);
-        if self.publish(subjects, &Message::Query { id, query }, None).is_ok() {
+        let asked: Vec<_> = asked.into_iter().map(|(tag, _)| tag).collect();
+        let subjects = asked.iter().copied().map(subject::node).collect();
+        if slot.is_ok() && self.publish(subjects, &Message::Query { id, query }, None).is_ok() {
+            self.lost_of(&asked).into_iter().for_each(|lost| self.requests.node_lost(lost));
             // Either way: what has come, and who is missing.
             let _ = timeout(self.config.request_timeout, done).await;
         }
         let mut outcome = self.requests.finish(id);
-        drop(forget);
+        drop((forget, slot));
         ClusterAdapter::parse_sockets(&self, outcome.answers, &mut sockets);
         sockets.sort_unstable_by_key(|socket| socket.id);
         sockets.truncate(limit);
@@ -320,11 +322,14 @@ impl Node {
         namespace: &Namespace,
         room: &Room,
     ) -> Option<Known> {
+        let _place = self.place().ok()?;
         let id = self.requests.next_id();
         let done = self.requests.begin(id, [owner]);
         let forget = Forget(Arc::clone(self), id);
         let query = Query::Room { namespace: Arc::clone(&namespace.name), room: Arc::clone(room) };
         self.publish(vec![subject::node(owner)], &Message::Query { id, query }, None).ok()?;
+        // The ring may be a turn behind the members.
+        self.lost_of(&[owner]).into_iter().for_each(|lost| self.requests.node_lost(lost));
         // Either way: what has come.
         let _ = timeout(self.config.heartbeat, done).await;
         let outcome = self.requests.finish(id);

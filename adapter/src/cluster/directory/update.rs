@@ -1,4 +1,4 @@
-//! What nodes tell each other about rooms and sockets. Owns the meaning; the bytes are in `wire/directory.rs`.
+//! What nodes tell each other about rooms and sockets. Owns the meaning; the bytes are in `wire_directory.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
