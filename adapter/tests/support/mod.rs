@@ -1,13 +1,14 @@
 //! Servers for the broker tests, and a sink that remembers.
 //!
 //! A server comes from the environment (`ROOMCAST_TEST_REDIS_URL`, `ROOMCAST_TEST_NATS_URL`) or is the Debian package's
-//! binary on a free loopback port with a temporary directory, ended by its pid. Tests that stop and kill the server
-//! always run their own. A binary that is missing fails the test with the command that would install it.
-//!
-//! A third source, testcontainers behind a cargo feature that is off by default, would come in `Server::shared`.
+//! binary on a free loopback port with a temporary directory, ended by its pid, or, compiled with `--cfg testcontainers`,
+//! a container. Tests that stop and kill the server, and sets of servers, are always processes of our own. What cannot
+//! be had fails the test with the command that would install it.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+#[cfg(testcontainers)]
+mod container;
 pub mod nats;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -46,6 +47,28 @@ pub enum Kind {
     Nats,
 }
 
+impl Kind {
+    fn scheme(self) -> &'static str {
+        match self {
+            Self::Nats => "nats",
+            _ => "redis",
+        }
+    }
+
+    /// Its Debian package has the same name.
+    fn program(self) -> &'static str {
+        match self {
+            Self::Nats => "nats-server",
+            _ => "redis-server",
+        }
+    }
+
+    fn binary(self) -> PathBuf {
+        let sbin = Path::new("/usr/sbin").join(self.program());
+        if sbin.exists() { sbin } else { self.program().into() }
+    }
+}
+
 /// A server of our own, or the address of somebody else's.
 pub struct Server {
     kind: Kind,
@@ -54,6 +77,8 @@ pub struct Server {
     arguments: Vec<String>,
     process: Option<Child>,
     directory: Option<PathBuf>,
+    #[cfg(testcontainers)]
+    container: Option<Box<container::Container>>,
 }
 
 impl Server {
@@ -61,15 +86,49 @@ impl Server {
     pub fn shared(kind: Kind) -> Self {
         #[cfg(feature = "redis")]
         if let Some(url) = redis::shared(kind) {
-            return Self { kind, url, port: 0, arguments: Vec::new(), process: None, directory: None };
+            return Self::at(kind, url);
         }
         let variable = match kind {
             Kind::Nats => "ROOMCAST_TEST_NATS_URL",
             _ => "ROOMCAST_TEST_REDIS_URL",
         };
         match std::env::var(variable) {
-            Ok(url) => Self { kind, url, port: 0, arguments: Vec::new(), process: None, directory: None },
+            Ok(url) => Self::at(kind, url),
+            #[cfg(testcontainers)]
+            Err(_) if !which(&kind.binary()) => Self::contained(kind),
             Err(_) => Self::own(kind, &[]),
+        }
+    }
+
+    /// Somebody else's.
+    fn at(kind: Kind, url: String) -> Self {
+        Self {
+            kind,
+            url,
+            port: 0,
+            arguments: Vec::new(),
+            process: None,
+            directory: None,
+            #[cfg(testcontainers)]
+            container: None,
+        }
+    }
+
+    #[cfg(testcontainers)]
+    fn contained(kind: Kind) -> Self {
+        match container::Container::start(kind) {
+            Ok(container) => {
+                let url = format!("{}://{}:{}", kind.scheme(), container.host, container.port);
+                let mut server = Self::at(kind, url);
+                server.port = container.port;
+                server.container = Some(Box::new(container));
+                server
+            }
+            Err(error) => panic!(
+                "cannot run {0}: it is not installed, and there is no container: {error}. To install it: apt-get \
+                 install {0}",
+                kind.program()
+            ),
         }
     }
 
@@ -81,18 +140,10 @@ impl Server {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
             let port = listener.local_addr().expect("bound").port();
             drop(listener);
-            let scheme = match kind {
-                Kind::Nats => "nats",
-                _ => "redis",
-            };
-            let mut server = Self {
-                kind,
-                url: format!("{scheme}://127.0.0.1:{port}"),
-                port,
-                arguments: arguments.iter().map(ToString::to_string).collect(),
-                process: None,
-                directory: Some(directory),
-            };
+            let mut server = Self::at(kind, format!("{}://127.0.0.1:{port}", kind.scheme()));
+            server.port = port;
+            server.arguments = arguments.iter().map(ToString::to_string).collect();
+            server.directory = Some(directory);
             if server.spawn() {
                 return server;
             }
@@ -103,12 +154,7 @@ impl Server {
     fn spawn(&mut self) -> bool {
         let directory = self.directory.clone().expect("an own server");
         let port = self.port.to_string();
-        let (program, package) = match self.kind {
-            Kind::Nats => ("nats-server", "nats-server"),
-            _ => ("redis-server", "redis-server"),
-        };
-        let sbin = PathBuf::from("/usr/sbin").join(program);
-        let binary = if sbin.exists() { sbin } else { program.into() };
+        let binary = self.kind.binary();
         // Where there is setpriv, the server also dies with a test that was killed itself.
         let mut command = match PathBuf::from("/usr/bin/setpriv") {
             setpriv if setpriv.exists() && which(&binary) => {
@@ -137,7 +183,9 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut process = match command.spawn() {
             Ok(process) => process,
-            Err(error) => panic!("cannot run {program}: {error}. To install it: apt-get install {package}"),
+            Err(error) => {
+                panic!("cannot run {0}: {error}. To install it: apt-get install {0}", self.kind.program())
+            }
         };
         let until = Instant::now() + DEADLINE;
         while Instant::now() < until {
