@@ -13,31 +13,36 @@ export async function startBroker(kind) {
   return startOwnBroker(kind);
 }
 
-/** A broker that the test may kill and start again on the same port. */
+/** A broker that the test may kill, hang, and start again on the same port. */
 export async function startOwnBroker(kind) {
   const port = await freePort();
-  let child = await launch[kind](port);
+  const url = `${kind}://127.0.0.1:${port}`;
+  return { kind, url, ...(await startServer(kind, port)) };
+}
+
+/** One server process with further arguments, under the control of the test. */
+export async function startServer(kind, port, args = []) {
+  const launch = async () => {
+    const child = new Child(await program(`${kind}-server`), [...arguments_[kind](port), ...args].map(String));
+    return child.ready(() => portOpen(port));
+  };
+  let child = await launch();
   return {
-    kind,
     port,
-    url: `${kind}://127.0.0.1:${port}`,
     kill: () => child.stop("SIGKILL"),
-    restart: async () => (child = await launch[kind](port)),
+    restart: async () => (child = await launch()),
+    hang: () => child.kill("SIGSTOP"),
+    thaw: () => child.kill("SIGCONT"),
     stop: () => child.stop(),
   };
 }
 
-const launch = {
-  async redis(port) {
+const arguments_ = {
+  redis: (port) => {
     const directory = temporaryDirectory();
-    const args = ["--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", directory];
-    const child = new Child(await program("redis-server"), args.map(String));
-    return child.ready(() => portOpen(port));
+    return ["--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", directory];
   },
-  async nats(port) {
-    const child = new Child(await program("nats-server"), ["-a", "127.0.0.1", "-p", String(port)]);
-    return child.ready(() => portOpen(port));
-  },
+  nats: (port) => ["-a", "127.0.0.1", "-p", port],
 };
 
 /** HAProxy in front of `nodes`, each client kept on its node by a cookie. */

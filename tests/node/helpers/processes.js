@@ -91,6 +91,8 @@ export class Child {
   /** Ends the process and waits until it is gone; one that ignores the signal is killed. */
   async stop(signal = "SIGTERM") {
     this.kill(signal);
+    // A process that a test has stopped takes no other signal but SIGKILL.
+    this.kill("SIGCONT");
     try {
       await within(this.ended, `end of ${this.name}`, 10_000);
     } catch {

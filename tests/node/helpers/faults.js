@@ -1,0 +1,91 @@
+// The faults that are injected, and the rows that the tests write about them.
+//
+// A fault is one line here, one test per broker in ../failures/, one section and one row per broker in
+// docs/operations/failure-modes.md. failures/page.test.js holds them together.
+
+import { appendFileSync, existsSync, readFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { KINDS } from "./cluster.js";
+
+/** Deployments whose drivers do not exist yet: their brokers can be started, their tests wait for the drivers. */
+const PENDING_KINDS = ["redis-sentinel", "redis-cluster", "nats-cluster"];
+
+/** The deployments that are tested. FAILURE_KINDS chooses others, pending ones too. */
+export const FAILURE_KINDS = process.env.FAILURE_KINDS?.split(",") ?? KINDS;
+
+export const isPending = (kind) => PENDING_KINDS.includes(kind);
+
+const reference = readFileSync(fileURLToPath(new URL("../../../docs/reference/roomcast.toml", import.meta.url)), "utf8");
+
+/** Why what happens beyond the lease is not tested, or false when it is. */
+export const NO_LEASE = /^lease = /m.test(reference) ? false : "adapter.lease does not exist yet";
+
+/**
+ * Every fault: the title of its section, and the kinds of broker that it is injected on (all, when not said). `pending`
+ * says why there is no test of it yet.
+ */
+export const FAULTS = {
+  "broker-killed": { title: "The broker is killed and restarted" },
+  "broker-hung": { title: "The broker hangs" },
+  "subscription-killed": { title: "A subscribing connection is killed" },
+  "connection-reset": { title: "The connections of one node are reset" },
+  "connection-stalled": { title: "The connections of one node stall" },
+  "node-partitioned": { title: "One node is partitioned from the broker" },
+  "node-partitioned-beyond-lease": { title: "One node is partitioned for longer than the lease", pending: NO_LEASE },
+  "node-killed": { title: "A node is killed" },
+  "node-hung": { title: "A node hangs and goes on" },
+  "node-hung-beyond-lease": { title: "A node hangs for longer than the lease", pending: NO_LEASE },
+  flood: { title: "A flood in one room" },
+  "slow-client": { title: "A client that does not read" },
+  "dead-client": { title: "A client that is gone without a word" },
+  "malformed-messages": { title: "Malformed messages on the broker" },
+  "sentinel-failover": { title: "Sentinel fails over", kinds: ["redis-sentinel"] },
+  "master-killed": { title: "A master of Redis Cluster is killed", kinds: ["redis-cluster"] },
+  "server-killed": { title: "One NATS server of three is killed", kinds: ["nats-cluster"] },
+};
+
+/** The faults of a kind of broker that have a test. */
+export const faultsOf = (kind) =>
+  Object.keys(FAULTS).filter((id) => !FAULTS[id].pending && (FAULTS[id].kinds ?? [kind]).includes(kind));
+
+/** Where the rows go, a JSON object on each line. */
+export const rowsFile = process.env.FAILURE_ROWS ?? path.join(os.tmpdir(), `roomcast-failures-${process.ppid}.jsonl`);
+
+const COLUMNS = ["down_ms", "up_ms", "refused", "lost_in_fault", "lost_after_recovery", "duplicates", "longest_local_gap_ms"];
+
+/** Writes what a test has measured, and prints it. What a fault cannot have is null. */
+export function recordRow(broker, fault, figures) {
+  if (!FAULTS[fault]) throw new Error(`no such fault: ${fault}`);
+  const row = { broker, fault };
+  for (const column of COLUMNS) {
+    const value = figures[column] ?? null;
+    row[column] = typeof value === "number" ? Math.round(value) : value;
+  }
+  appendFileSync(rowsFile, `${JSON.stringify(row)}\n`);
+  console.log(JSON.stringify(figures.more ? { ...row, ...figures.more } : row));
+}
+
+/** What was written so far, the latest of each broker and fault. */
+export function readRows(file = rowsFile) {
+  if (!existsSync(file)) return [];
+  const rows = new Map();
+  for (const line of readFileSync(file, "utf8").split("\n").filter(Boolean)) {
+    const row = JSON.parse(line);
+    rows.set(`${row.broker} ${row.fault}`, row);
+  }
+  return [...rows.values()];
+}
+
+const shown = (value) => (value === null ? "–" : String(value));
+
+/** The rows as a table in Markdown, in the order of FAULTS. */
+export function markdown(rows) {
+  const head = ["fault", "broker", "down ms", "up ms", "refused", "lost in fault", "lost after", "twice", "local gap ms"];
+  const order = Object.keys(FAULTS);
+  const sorted = [...rows].sort((a, b) => order.indexOf(a.fault) - order.indexOf(b.fault) || (a.broker < b.broker ? 1 : -1));
+  const lines = sorted.map((row) => [FAULTS[row.fault].title, row.broker, ...COLUMNS.map((column) => shown(row[column]))]);
+  const line = (cells) => `| ${cells.join(" | ")} |`;
+  return [line(head), line(head.map((_, at) => (at < 2 ? "---" : "---:"))), ...lines.map(line)].join("\n");
+}
