@@ -18,6 +18,10 @@ use crate::metrics::Metrics;
 /// Frames that one write may carry.
 const MAX_SLICES: usize = 64;
 
+/// Bytes that one connection writes before others get their share of the thread: the buffers of the system take
+/// megabytes, and with a thousand connections behind, heartbeats and other rooms would wait for seconds.
+const TURN_BYTES: usize = 64 * 1024;
+
 /// How long a closed WebSocket may take to be read to its end.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -70,6 +74,8 @@ pub(crate) enum Flush {
     Empty,
     /// The stream takes nothing now.
     Blocked,
+    /// There is more to write, and it is the turn of others. The task is woken again.
+    Yielded,
 }
 
 /// A WebSocket of the server's role.
@@ -121,10 +127,14 @@ impl WebSocket {
         wire: &mut WireQueue,
         metrics: &Metrics,
     ) -> io::Result<Flush> {
-        let mut oldest = None;
+        let (mut oldest, mut turn) = (None, 0);
         let result = loop {
             if wire.is_empty() {
                 break Ok(Flush::Empty);
+            }
+            if turn >= TURN_BYTES {
+                cx.waker().wake_by_ref();
+                break Ok(Flush::Yielded);
             }
             match self.poll_write(cx, wire) {
                 Poll::Pending => break Ok(Flush::Blocked),
@@ -132,6 +142,7 @@ impl WebSocket {
                 Poll::Ready(Ok(0)) => break Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(written)) => {
                     metrics.bytes_sent.of(crate::config::Transport::Websocket).inc_by(written as u64);
+                    turn += written;
                     let item = self.advance(written, wire, metrics);
                     oldest = oldest.or(item);
                 }
@@ -146,9 +157,15 @@ impl WebSocket {
     /// Offers the first frames that wait to the stream.
     fn poll_write(&mut self, cx: &mut Context<'_>, wire: &WireQueue) -> Poll<io::Result<usize>> {
         let mut slices = arrayvec::ArrayVec::<IoSlice<'_>, MAX_SLICES>::new();
+        let mut offered = 0;
         for (index, item) in wire.iter().take(MAX_SLICES).enumerate() {
+            if offered >= TURN_BYTES {
+                break;
+            }
             let skip = if index == 0 { self.written } else { 0 };
-            slices.push(IoSlice::new(&item.frames()[skip..]));
+            let frames = &item.frames()[skip..];
+            offered += frames.len();
+            slices.push(IoSlice::new(frames));
         }
         self.stream.poll_write(cx, &slices)
     }
