@@ -1,83 +1,122 @@
-// A room that gets more than its node can deliver, beside a small one on the same nodes.
+// A room that gets more than can be delivered, beside a small one on the same nodes.
+//
+// The large room's members are on one node, the emits come from the other. Some members do not read at all; the others
+// read what they can.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { describe, test } from "node:test";
-import { TRANSPORTS, connect, join } from "../helpers/clients.js";
+import { after, before, describe, test } from "node:test";
 import { stopAll } from "../helpers/cluster.js";
 import { Crowd } from "../helpers/crowd.js";
 import { pause, until } from "../helpers/deadline.js";
-import { metric, metrics, startCluster } from "../helpers/fault-cluster.js";
+import { agree, metric, metrics, startCluster } from "../helpers/fault-cluster.js";
 import { FAILURE_KINDS, FAULTS, recordRow } from "../helpers/faults.js";
+import { startTicker } from "../helpers/ticker.js";
 
+/** 5,000 on a larger machine. */
 const MEMBERS = Number(process.env.FLOOD_MEMBERS ?? 1_000);
-const SECONDS = Number(process.env.FLOOD_SECONDS ?? 5);
-const BYTES = Number(process.env.FLOOD_BYTES ?? 512);
+const DEAF = MEMBERS / 10;
+/** 150 times 8 KB for each of a thousand members is more than a gigabyte a second. */
+const FLOOD = { room: "large", bytes: 8_000, rate: 150 };
+/** As much as one connection takes: the node with the members cannot even look at each. */
+const TORRENT = { room: "torrent", bytes: 500 };
+/** Generous: a debug build and the members' own process share two cores. */
+const P99_MS = 3_000;
+const RSS_MIB = 600;
+const MAILBOX_BYTES = 2 * 1024 * 1024;
+
+const settings = {
+  ROOMCAST__MAILBOX__MAX_BYTES: String(MAILBOX_BYTES),
+  // The members answer no pings.
+  ROOMCAST__ENGINE__PING_INTERVAL: "300s",
+};
 
 for (const kind of FAILURE_KINDS.filter((kind) => ["redis", "nats"].includes(kind))) {
-  test(`${FAULTS.flood.title} over ${kind}`, async () => {
+  describe(`a flood over ${kind}`, () => {
     const stoppers = [];
-    try {
-      const cluster = await startCluster(kind, { count: 2, env: { ROOMCAST__ENGINE__PING_INTERVAL: "120s", ...JSON.parse(process.env.FLOOD_ENV ?? "{}") } });
+    let a, b, nodes, crowd, talker, small;
+
+    before(async () => {
+      const cluster = await startCluster(kind, { count: 2, env: settings });
       stoppers.push(cluster.stop);
-      const [a, b] = cluster.nodes;
-      const [crowd, talkers] = [new Crowd(), new Crowd()];
-      stoppers.push(() => crowd.stop(), () => talkers.stop());
+      nodes = cluster.nodes;
+      [a, b] = nodes;
+      [crowd, talker] = [new Crowd(), new Crowd()];
+      stoppers.push(() => crowd.stop(), () => talker.stop());
       await crowd.join({ port: b.port, count: MEMBERS, room: "large" });
-      const small = await smallRoom([a, a, b, b, b], a);
-      stoppers.push(small.stop);
-      const quiet = await small.during(async () => pause(1_500));
-      const before = [rss(a), rss(b)];
-      console.log({ quiet, before });
-      await crowd.stopReading({count: 100});
-      const flood = talkers.flood({ port: a.port, room: "large", bytes: BYTES, rate: process.env.RATE ? Number(process.env.RATE) : undefined });
-      const loud = await small.during(async () => {
-        await pause(SECONDS * 1_000);
-        await talkers.calm();
-        await flood;
-      });
-      console.log({ loud, sent: await flood, rss: [rss(a), rss(b)], peak: [peak(a), peak(b)], crowd: await crowd.report() });
-      for (const node of [a, b]) console.log((await (await fetch(`${node.api}/metrics`)).text()).split("\n").filter((line) => /^roomcast_(dropped|bus_|deliver|disconnects|cluster)/.test(line) && !/ 0$/.test(line)).join("\n"));
-      await pause(3000);
-      console.log({ rss: [rss(a), rss(b)], crowd: await crowd.report() });
-      for (const node of [a, b]) console.log(node.lines.slice(-8).map((l) => l.text).join("\n"));
-    } finally {
-      await stopAll(stoppers);
+      await crowd.stopReading({ count: DEAF });
+      small = await startTicker("small", [a, a, b, b, b], a);
+      stoppers.push(async () => small.stop());
+    });
+    after(() => stopAll(stoppers));
+
+    /** What the small room sees while the large one is flooded. */
+    async function flooded(flood, ms, patience) {
+      let sent;
+      const figures = await small.during(async () => {
+        const end = talker.flood({ port: a.port, ...flood });
+        await pause(ms);
+        await talker.calm();
+        ({ sent } = await end);
+      }, patience);
+      return { ...figures, sent };
     }
+
+    test(FAULTS.flood.title, async () => {
+      const rss = memory(b);
+      const left = await metrics(nodes, "cluster_members_left_total");
+      const quiet = await small.during(() => pause(1_000));
+      const loud = await flooded(FLOOD, 5_000);
+      const slow = await slowConsumers(b);
+      const refused = await metrics(nodes, "bus_publish_refused_total");
+      const peak = Math.max(...nodes.map((node) => memory(node, "VmHWM")));
+      recordRow(kind, "flood", {
+        up_ms: loud.drained_ms,
+        refused,
+        lost_in_fault: loud.lost,
+        duplicates: quiet.twice + loud.twice,
+        longest_local_gap_ms: loud.gap,
+        more: { members: MEMBERS, sent: loud.sent, p99_quiet: quiet.p99, p99_flood: loud.p99, rss, peak, slow_consumers: slow.dropped },
+      });
+      assert.deepEqual([loud.lost, loud.twice, loud.disorder], [0, 0, 0], "the small room has everything, once and in order");
+      assert.ok(loud.p99 < P99_MS, `p99 of the small room: ${loud.p99} ms`);
+      assert.ok(peak < RSS_MIB, `${peak} MiB`);
+      assert.equal(await metrics(nodes, "cluster_members_left_total"), left, "nobody looks dead");
+      // Who does not read is let go, and counted under that reason in every place.
+      assert.ok(slow.dropped >= DEAF, `${slow.dropped} slow consumers`);
+      assert.deepEqual([slow.closed, slow.disconnects], [slow.dropped, slow.dropped]);
+      const open = MEMBERS - slow.dropped + 3;
+      await until(async () => (await metric(b, "connections")) === open, `${open} connections`);
+    });
+
+    test(
+      "A flood that is more than a node can read",
+      { todo: "a node reads everything in one order: the backlog at the broker delays every room and the heartbeats" },
+      async () => {
+        await crowd.join({ port: b.port, count: MEMBERS, room: TORRENT.room });
+        const left = await metrics(nodes, "cluster_members_left_total");
+        const loud = await flooded(TORRENT, 2_000, 5_000);
+        console.log(JSON.stringify({ broker: kind, torrent: loud }));
+        assert.deepEqual([loud.lost, loud.twice, loud.disorder], [0, 0, 0], "the small room has everything, once and in order");
+        assert.ok(loud.p99 < P99_MS, `p99 of the small room: ${loud.p99} ms`);
+        assert.equal(await metrics(nodes, "cluster_members_left_total"), left, "nobody looks dead");
+        await agree(nodes);
+      },
+    );
   });
 }
 
-/** Members of a small room, and one that emits to it all the time; how long each emit is on its way to each. */
-async function smallRoom(homes, origin) {
-  const members = await Promise.all(homes.map((node) => connect(node.url, TRANSPORTS.websocket)));
-  const talker = await connect(origin.url, TRANSPORTS.websocket);
-  let latencies = [];
-  let sent = 0;
-  const arrived = members.map(() => new Set());
-  for (const [index, member] of members.entries()) {
-    await join(member, "small");
-    member.on("tick", (seq, at) => {
-      arrived[index].add(seq);
-      latencies.push(performance.now() - at);
-    });
-  }
+async function slowConsumers(node) {
+  const reason = { reason: "slow_consumer" };
   return {
-    members,
-    stop: () => [...members, talker].forEach((socket) => socket.disconnect()),
-    /** The latencies of what is emitted while `act` runs, once all of it has arrived. */
-    async during(act) {
-      latencies = [];
-      const timer = setInterval(() => talker.emit("room:emit", "small", "tick", sent++, performance.now()), 20);
-      await act();
-      clearInterval(timer);
-      await until(() => arrived.every((seqs) => seqs.size === sent), "every emit at every member of the small room", 15_000).catch(() => console.log("LOST", sent, arrived.map((s) => s.size), members.map(m=>m.connected)));
-      latencies.sort((x, y) => x - y);
-      const at = (share) => Math.round(latencies[Math.floor((latencies.length - 1) * share)] * 10) / 10;
-      return { count: latencies.length, p50: at(0.5), p99: at(0.99), max: at(1) };
-    },
+    dropped: await metric(node, "dropped_total", reason),
+    closed: await metric(node, "connections_closed_total", reason),
+    disconnects: await metric(node, "disconnects_total", reason),
   };
 }
 
-const status = (node, key) => Number(new RegExp(`${key}:\\s+(\\d+)`).exec(readFileSync(`/proc/${node.child.pid}/status`, "utf8"))[1]) / 1024;
-const rss = (node) => Math.round(status(node, "VmRSS"));
-const peak = (node) => Math.round(status(node, "VmHWM"));
+/** In MiB, as the system counts it. */
+function memory(node, key = "VmRSS") {
+  const status = readFileSync(`/proc/${node.child.pid}/status`, "utf8");
+  return Math.round(Number(new RegExp(`${key}:\\s+(\\d+)`).exec(status)[1]) / 1024);
+}

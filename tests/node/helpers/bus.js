@@ -52,14 +52,18 @@ async function natsConnection(port) {
   return { socket, state };
 }
 
-export async function natsPublish(port, subject, payload) {
+/** Puts payloads on a subject, and returns when the server has them. */
+export async function natsPublish(port, subject, payloads) {
   const { socket, state } = await natsConnection(port);
-  socket.write(`PUB ${natsSubject(subject)} ${payload.length}\r\n`);
-  socket.write(payload);
-  socket.write("\r\nPING\r\n");
+  for (const payload of payloads) {
+    socket.write(`PUB ${natsSubject(subject)} ${payload.length}\r\n`);
+    socket.write(payload);
+    socket.write("\r\n");
+  }
+  socket.write("PING\r\n");
   await until(() => (state.text.match(/PONG\r\n/g) ?? []).length >= 2 || /-ERR/.test(state.text), "confirmation of NATS");
   socket.destroy();
-  if (/-ERR/.test(state.text)) throw new Error(state.text.slice(state.text.indexOf("-ERR"), 200));
+  if (/-ERR/.test(state.text)) throw new Error(state.text.slice(state.text.indexOf("-ERR")).slice(0, 200));
 }
 
 /** Listens to everything of the cluster while `act` runs, and gives the payloads by kind byte. Single servers only. */

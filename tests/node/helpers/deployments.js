@@ -5,7 +5,7 @@
 //   through    the adapter of a node that goes through a proxy, {port} of which is given (single servers only)
 //   servers    the processes, each with kill, restart, hang, thaw
 //   primary    a function: the server that one must kill to hurt most, at this moment
-//   publish    puts bytes on a subject of the cluster, past every node
+//   publish    puts payloads on a subject of the cluster, past every node
 //   stop       ends everything
 
 import { writeFileSync } from "node:fs";
@@ -23,13 +23,13 @@ const starters = {
     const server = await startOwnBroker("redis");
     return {
       ...single("redis", server),
-      publish: (subject, payload) => redisCommand(server.port, "PUBLISH", redisChannel(subject), payload),
+      publish: (subject, payloads) => redisPublish(server.port, subject, payloads),
       killSubscriptions: () => redisCommand(server.port, "CLIENT", "KILL", "TYPE", "pubsub"),
     };
   },
   nats: async () => {
     const server = await startOwnBroker("nats");
-    return { ...single("nats", server), publish: (subject, payload) => natsPublish(server.port, subject, payload) };
+    return { ...single("nats", server), publish: (subject, payloads) => natsPublish(server.port, subject, payloads) };
   },
   "redis-sentinel": startSentinel,
   "redis-cluster": startRedisCluster,
@@ -46,12 +46,17 @@ const single = (kind, server) => ({
 });
 
 /** One command on a connection of its own. */
-export async function redisCommand(port, ...command) {
+export const redisCommand = (port, ...command) => withRedis(port, (client) => client.callBuffer(...command));
+
+const redisPublish = (port, subject, payloads) =>
+  withRedis(port, (client) => Promise.all(payloads.map((payload) => client.publish(redisChannel(subject), payload))));
+
+async function withRedis(port, act) {
   const client = new Redis({ port, host: "127.0.0.1", lazyConnect: true, retryStrategy: () => null });
   client.on("error", () => {});
   try {
     await client.connect();
-    return await client.callBuffer(...command);
+    return await act(client);
   } finally {
     client.disconnect();
   }
@@ -94,7 +99,7 @@ async function startSentinel() {
     },
     servers,
     primary,
-    publish: async (subject, payload) => redisCommand((await primary()).port, "PUBLISH", redisChannel(subject), payload),
+    publish: async (subject, payloads) => redisPublish((await primary()).port, subject, payloads),
     stop: async () => {
       await stopServers(sentinels)();
       await stopServers(servers)();
@@ -149,12 +154,14 @@ async function startRedisCluster() {
     adapter: { kind: "redis", url: `redis-cluster://${addresses[0]}?${addresses.slice(1).map((a) => `node=${a}`).join("&")}` },
     servers,
     primary: async () => (await masters())[0],
-    publish: async (subject, payload) => {
+    publish: async (subject, payloads) => {
       const channel = redisChannel(subject);
       const cluster = new Redis.Cluster(addresses.map((address) => ({ host: "127.0.0.1", port: Number(address.split(":")[1]) })));
       try {
-        await cluster.spublish(channel, payload);
-        await cluster.publish(channel, payload);
+        for (const payload of payloads) {
+          await cluster.spublish(channel, payload);
+          await cluster.publish(channel, payload);
+        }
       } finally {
         cluster.disconnect();
       }
@@ -194,7 +201,7 @@ async function startNatsCluster() {
     adapter: { kind: "nats", url: urls.join(",") },
     servers,
     primary: async () => servers[0],
-    publish: (subject, payload) => natsPublish(clients[2], subject, payload),
+    publish: (subject, payloads) => natsPublish(clients[2], subject, payloads),
     stop: stopServers(servers),
   };
 }

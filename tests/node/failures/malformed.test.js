@@ -1,0 +1,112 @@
+// What others put on the broker. Real messages of a node are overheard, cut and spoilt, and published again on every
+// subject that a node listens to: each is counted under its reason, dropped, and has no effect.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { accepted } from "../helpers/api.js";
+import { overhear, subjectsOf } from "../helpers/bus.js";
+import { TRANSPORTS, connect, join } from "../helpers/clients.js";
+import { until } from "../helpers/deadline.js";
+import { agree, metric, metrics, startCluster, underTraffic } from "../helpers/fault-cluster.js";
+import { FAILURE_KINDS, FAULTS } from "../helpers/faults.js";
+
+/** Places in the head of a message: the magic bytes, the version, the kind, the sender. */
+const MAGIC = 0;
+const VERSION = 2;
+const KIND = 3;
+const TAG = 4;
+const TAG_LENGTH = 4;
+const HEARTBEAT = 1;
+const BROADCAST = 3;
+const REASONS = ["foreign", "version", "truncated", "invalid"];
+
+for (const kind of FAILURE_KINDS.filter((kind) => ["redis", "nats"].includes(kind))) {
+  describe(`malformed messages over ${kind}`, () => {
+    let cluster;
+    before(async () => {
+      cluster = await startCluster(kind, { count: 2 });
+    });
+    after(() => cluster?.stop());
+
+    test(FAULTS["malformed-messages"].title, () =>
+      underTraffic(cluster, "malformed-messages", async ({ nodes, deployment, traffic, readiness, fault, recovered }) => {
+        const [a, b] = nodes;
+        const messages = await realMessages(deployment, a, traffic.room);
+        const bad = spoilt(messages);
+        // Somebody whom a message that passed after all would reach.
+        const witnesses = await Promise.all(nodes.map((node) => connect(node.url, TRANSPORTS.websocket)));
+        const heard = [];
+        for (const witness of witnesses) {
+          await join(witness, traffic.room);
+          witness.onAny((event) => ["n", "fence"].includes(event) || heard.push(event));
+          witness.on("disconnect", (reason) => heard.push(reason));
+        }
+        const outages = await metrics(nodes, "bus_down_total");
+        const conflicts = await metrics(nodes, "cluster_tag_conflicts_total");
+        const before = await malformed(b);
+
+        fault();
+        const subjects = subjectsOf(b.tag, traffic.room);
+        for (const subject of subjects) await deployment.publish(subject, bad);
+        const expected = before.total + bad.length * subjects.length;
+        await until(async () => (await malformed(b)).total >= expected, `${expected} malformed messages`);
+        const now = await malformed(b);
+        recovered();
+
+        assert.equal(now.total, expected, "each is counted once");
+        const counted = Object.fromEntries(REASONS.map((reason) => [reason, now[reason] - before[reason]]));
+        for (const reason of REASONS) assert.ok(counted[reason] >= subjects.length, `${reason}: ${counted[reason]}`);
+        assert.deepEqual(heard, [], "what reached clients");
+        await agree(nodes);
+        assert.equal(await metrics(nodes, "bus_down_total"), outages);
+        assert.equal(await metrics(nodes, "cluster_tag_conflicts_total"), conflicts);
+        const unready = readiness.changes.flat().filter(({ ready }) => !ready);
+        assert.deepEqual(unready, [], "the nodes were ready all the time");
+        witnesses.forEach((witness) => witness.off("disconnect").disconnect());
+        return { malformed: counted };
+      }));
+  });
+}
+
+async function malformed(node) {
+  const counts = {};
+  for (const reason of REASONS) counts[reason] = await metric(node, "bus_malformed_total", { reason });
+  return { ...counts, total: Object.values(counts).reduce((sum, count) => sum + count, 0) };
+}
+
+/** One message of each kind that node A says by itself or can be made to say. */
+async function realMessages(deployment, a, room) {
+  const said = (payload) => payload.subarray(TAG, TAG + TAG_LENGTH).toString() === a.tag;
+  const act = async () => {
+    await accepted(a, "/v1/join", { to: { rooms: ["nobody"] }, rooms: ["elsewhere"] });
+    await accepted(a, "/v1/disconnect", { to: { rooms: ["nobody"] } });
+    await accepted(a, "/v1/emit", { event: "overheard", args: [1, "two"], to: { rooms: [room, "another"] } });
+  };
+  const kinds = (payloads) => new Map(payloads.filter(said).map((payload) => [payload[KIND], payload]));
+  const enough = (payloads) => kinds(payloads).has(HEARTBEAT) && kinds(payloads).has(BROADCAST) && kinds(payloads).size >= 3;
+  return kinds(await overhear(deployment, act, enough));
+}
+
+/** Everything that can be wrong with a message and is seen before it has an effect. */
+function spoilt(messages) {
+  const changed = (message, at, byte) => {
+    const copy = Buffer.from(message);
+    copy[at] = byte;
+    return copy;
+  };
+  const bad = [Buffer.alloc(0), Buffer.from("R"), Buffer.from('{"json":true}'), Buffer.alloc(900_000, "garbage")];
+  for (const message of messages.values()) {
+    bad.push(changed(message, MAGIC, 0x58));
+    bad.push(changed(message, VERSION, 0), changed(message, VERSION, 255));
+    bad.push(changed(message, KIND, 250), changed(message, TAG, 0xff));
+  }
+  const heartbeat = messages.get(HEARTBEAT);
+  for (let length = 1; length < heartbeat.length; length++) bad.push(heartbeat.subarray(0, length));
+  bad.push(Buffer.concat([heartbeat, Buffer.from([0])]));
+  const broadcast = messages.get(BROADCAST);
+  for (let length = 1; length < broadcast.length; length += 3) bad.push(broadcast.subarray(0, length));
+  // A text that claims to be of four gigabytes, in front of much that is not.
+  const head = broadcast.subarray(0, heartbeat.length);
+  bad.push(Buffer.concat([head, Buffer.alloc(4, 0xff), Buffer.alloc(500_000)]));
+  return bad;
+}
