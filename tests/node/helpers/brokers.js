@@ -22,10 +22,9 @@ export async function startOwnBroker(kind) {
 
 /** One server process with further arguments, under the control of the test. */
 export async function startServer(kind, port, args = []) {
-  const launch = async () => {
-    const child = new Child(await program(`${kind}-server`), [...arguments_[kind](port), ...args].map(String));
-    return child.ready(() => portOpen(port));
-  };
+  // One directory for all lives: a server of a cluster has its name in it.
+  const all = [...settings[kind](port), ...args].map(String);
+  const launch = async () => new Child(await program(`${kind}-server`), all).ready(() => portOpen(port));
   let child = await launch();
   return {
     port,
@@ -37,7 +36,7 @@ export async function startServer(kind, port, args = []) {
   };
 }
 
-const arguments_ = {
+const settings = {
   redis: (port) => {
     const directory = temporaryDirectory();
     return ["--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", directory];

@@ -137,7 +137,7 @@ async function startRedisCluster() {
     await until(async () => {
       const info = String(await redisCommand(port, "CLUSTER", "INFO"));
       const nodes = String(await redisCommand(port, "CLUSTER", "NODES"));
-      return info.includes("cluster_state:ok") && (nodes.match(/ slave /g) ?? []).length === 3;
+      return info.includes("cluster_state:ok") && (nodes.match(/\bslave\b/g) ?? []).length === 3;
     }, "a Redis Cluster that is well");
   }
   const masters = async () => {
