@@ -33,6 +33,7 @@ const settings = {
 
 /**
  * Nodes over a broker. With `proxied`, the last one reaches the broker through a proxy, by which it alone can be cut off.
+ * `env` has further settings, or gives those of a node by its index.
  */
 export async function startCluster(kind, { count = 3, proxied = false, env = {} } = {}) {
   const stoppers = [];
@@ -46,7 +47,8 @@ export async function startCluster(kind, { count = 3, proxied = false, env = {} 
     }
     const start = (index) => {
       const adapter = proxy && index === count - 1 ? deployment.through(proxy) : deployment.adapter;
-      return startGateway({ adapter, env: { ...settings, ...env } });
+      const further = typeof env === "function" ? env(index) : env;
+      return startGateway({ adapter, env: { ...settings, ...further } });
     };
     const nodes = await Promise.all(Array.from({ length: count }, (_, index) => start(index)));
     stoppers.push(...nodes.map((node) => node.stop));
