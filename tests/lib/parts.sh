@@ -13,6 +13,7 @@ parts=(
   "python|python-socketio, threads and asyncio"
   "browser|official client and the console in Chromium"
   "cluster|two and three nodes over Redis and NATS, HAProxy, broker outage"
+  "failures|brokers, nodes, networks and clients that fail under traffic"
   "autobahn|RFC 6455 and permessage-deflate by the Autobahn suite"
   "examples|the library's examples build, and echo runs"
   "fuzz|a short run of every fuzz target"
@@ -99,6 +100,20 @@ part_cluster() {
   node_tests "$tests/node/cluster"
 }
 
+part_failures() {
+  need_node_modules
+  need_brokers
+  build_servers
+  # Each member of the flooded room is a descriptor, on both sides.
+  ulimit -n "$(ulimit -Hn)"
+  export FAILURE_ROWS=${FAILURE_ROWS:-$scratch/failures.jsonl}
+  # One file after the other: they measure times.
+  node_flags=(--test-concurrency=1)
+  node_tests "$tests/node/failures"/{broker,node,failover,client,flood,malformed}.test.js
+  [[ ${UPDATE_FAILURE_TABLE:-} != 1 ]] || node "$tests/node/failures/table.js"
+  node_tests "$tests/node/failures/page.test.js"
+}
+
 part_autobahn() {
   need_cargo
   "$tests/autobahn/run"
@@ -154,11 +169,14 @@ build_servers() {
   export ROOMCAST_TESTSERVER_BIN=${ROOMCAST_TESTSERVER_BIN:-$target/debug/testserver}
 }
 
+# Flags of Node's runner, beside the usual ones.
+node_flags=()
+
 # Node's own runner over the test files below the given paths.
 node_tests() {
   local files
   mapfile -t files < <(find "$@" -name '*.test.js' -not -path '*/node_modules/*' | sort)
   ((${#files[@]})) || { echo "no test files in $*" >&2; return 1; }
   # The time limit only ends what hangs.
-  timeout -k 30 900 node --test --test-reporter=spec "${files[@]}"
+  timeout -k 30 900 node --test --test-reporter=spec "${node_flags[@]}" "${files[@]}"
 }

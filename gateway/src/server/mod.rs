@@ -4,6 +4,7 @@ mod counters;
 mod io;
 mod listener;
 mod node;
+mod outages;
 mod run;
 
 pub use io::{Io, IoBuilder};

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 
 use super::counters::{ReadLink, export_counters, export_link};
 use super::node::GatewayNode;
+use super::outages::export_outages;
 use super::{Io, serve};
 use crate::backend::http_api::{self, Settings};
 use crate::backend::rooms::RoomHandler;
@@ -69,6 +70,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let api = bind("api", config.api.listen).await?;
     let metrics = Arc::new(Metrics::new());
     let factory = start_adapter(&config, &metrics).await?;
+    export_outages(&metrics, factory.status());
     let io = Io::builder().config(config.clone()).adapter(Arc::clone(&factory)).metrics(metrics);
     let io = io.only_configured_namespaces().build();
     for rules in &config.namespaces {

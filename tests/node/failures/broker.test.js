@@ -158,6 +158,7 @@ async function counted(nodes) {
   return {
     down: await metrics(nodes, "bus_down_total"),
     refused: await metrics(nodes, "bus_publish_refused_total"),
+    unready: await metrics(nodes, "unready_seconds_total"),
   };
 }
 
@@ -166,6 +167,8 @@ async function assertCounted(nodes, before, { down, refused }) {
   const now = await counted(nodes);
   assert.equal(now.down - before.down, down, "roomcast_bus_down_total");
   assert.ok(now.refused - before.refused >= refused, "roomcast_bus_publish_refused_total");
+  assert.ok(now.unready > before.unready, "roomcast_unready_seconds_total");
+  assert.equal(await metrics(nodes, "ready"), nodes.length, "roomcast_ready");
 }
 
 /** While the broker is away, everything is answered at once: done here, or refused, or with the missing nodes named. */

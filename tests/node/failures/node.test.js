@@ -14,6 +14,7 @@ import {
   agree,
   agreeOnRoom,
   logged,
+  metric,
   metrics,
   startCluster,
   underTraffic,
@@ -39,6 +40,7 @@ for (const kind of FAILURE_KINDS.filter((kind) => ["redis", "nats"].includes(kin
           const theirs = traffic.socketsOf(nodes.length - 1);
           const ids = theirs.map((socket) => socket.id);
           await agreeOnRoom(nodes, traffic.room, members);
+          const hangs = await metric(hung, "cluster_hung_total");
           const faultAt = fault();
           hung.child.kill("SIGSTOP");
           const waited = await assertRequestsEnd(rest, hung.tag, traffic.room);
@@ -51,7 +53,10 @@ for (const kind of FAILURE_KINDS.filter((kind) => ["redis", "nats"].includes(kin
           await agree(nodes);
           await agreeOnRoom(nodes, traffic.room, members);
           const readyAt = recovered(Math.max(performance.now(), await readiness.allReady()));
+          assert.equal((await metric(hung, "cluster_hung_total")) - hangs, 1);
+          await logged(hung, /this node did not run/, healedAt);
           // Before the lease is over nothing of it is lost.
+          assert.equal(await metric(hung, "cluster_fenced_total"), 0);
           assert.deepEqual(theirs.map((socket) => socket.connected && socket.id), ids);
           return { down_ms: expired, up_ms: readyAt - healedAt, waited };
         },
@@ -134,6 +139,10 @@ function buried(cluster, fault, strike, undo) {
       await join(guest, room);
       const first = guest.id;
       await agreeOnRoom(nodes, room, 1);
+      const gone = await metrics(rest, "cluster_members_gone_total");
+      const fenced = await metric(apart, "cluster_fenced_total");
+      const sockets = await metric(apart, "connections");
+      const ends = await metric(apart, "disconnects_total", { reason: "node_fenced" });
       traffic.bury(last);
       const faultAt = struck();
       await strike(apart);
@@ -156,6 +165,11 @@ function buried(cluster, fault, strike, undo) {
       await agreeOnRoom(nodes, room, 0);
       await agreeOnRoom(nodes, traffic.room, traffic.members.length - traffic.socketsOf(last).length);
       recovered(Math.max(readyAt, performance.now()));
+      assert.equal((await metrics(rest, "cluster_members_gone_total")) - gone, rest.length);
+      assert.equal((await metric(apart, "cluster_fenced_total")) - fenced, 1);
+      assert.equal((await metric(apart, "disconnects_total", { reason: "node_fenced" })) - ends, sockets);
+      for (const node of rest) await logged(node, new RegExp(`node is gone for good.*${apart.tag}`), faultAt);
+      await logged(apart, /the cluster took this node for dead/, healedAt);
 
       await join(guest, room);
       await agreeOnRoom(nodes, room, 1);

@@ -21,8 +21,8 @@ export const LEASE_MS = 5_000;
 export const REQUEST_TIMEOUT_MS = 12_000;
 /** What a busy machine may add to any time. */
 export const MARGIN_MS = 6_000;
-/** A broker that does not answer is given up after this; local delivery must not have waited for it. */
-const BROKER_TIMEOUT_MS = 2_000;
+/** A pause of local delivery that no busy machine explains. */
+const PAUSE_MS = 5_000;
 
 const settings = {
   ROOMCAST__ADAPTER__HEARTBEAT: `${HEARTBEAT_MS}ms`,
@@ -55,7 +55,11 @@ export async function startCluster(kind, { count = 3, proxied = false, env = {} 
     for (const node of nodes) node.lines = linesOf(node.child);
     for (const node of nodes) node.tag = (await get(node, "/v1/nodes")).body.node;
     await agree(nodes);
-    return { kind, deployment, proxy, nodes, stop: () => stopAll(stoppers) };
+    const stop = async () => {
+      if (process.env.FAILURE_LOGS) nodes.forEach(printLog);
+      await stopAll(stoppers);
+    };
+    return { kind, deployment, proxy, nodes, stop };
   } catch (error) {
     await stopAll(stoppers);
     throw error;
@@ -72,6 +76,10 @@ function linesOf(child) {
     lines.push(...parts.map((text) => ({ at: performance.now(), text })));
   });
   return lines;
+}
+
+function printLog(node) {
+  console.log(`log of ${node.tag}:\n${node.lines.map(({ text }) => text).join("\n")}`);
 }
 
 /** Fails unless a node has written a line since `at` that the pattern fits. */
@@ -233,7 +241,10 @@ function assertSound(verdict, traffic) {
   assert.deepEqual(few(verdict.lost_before), [], "emits lost before the fault");
   assert.deepEqual(few(verdict.lost_after_recovery), [], "emits lost after the recovery");
   assert.ok(verdict.accepted_after_recovery > 0, "nothing was accepted after the recovery");
-  assert.ok(verdict.longest_local_gap_ms < BROKER_TIMEOUT_MS, `local delivery paused for ${verdict.longest_local_gap_ms} ms`);
+  assert.ok(verdict.longest_local_gap_ms < PAUSE_MS, `local delivery paused for ${verdict.longest_local_gap_ms} ms`);
+  // However slow the machine: an answer may wait for the broker, the node's own clients must not.
+  const { count, answer, local } = verdict.waits;
+  assert.ok(count < 20 || local < answer / 2, `local delivery took ${local} ms while the answer took ${answer} ms`);
   const gone = traffic.surprises.filter(({ node }) => !traffic.dead.has(node));
   assert.deepEqual(gone, [], "clients that lost their connection");
 }

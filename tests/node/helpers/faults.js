@@ -55,7 +55,7 @@ export const rowsFile = process.env.FAILURE_ROWS ?? path.join(os.tmpdir(), `room
 
 const COLUMNS = ["down_ms", "up_ms", "refused", "lost_in_fault", "lost_after_recovery", "duplicates", "longest_local_gap_ms"];
 
-/** Writes what a test has measured, and prints it. What a fault cannot have is null. */
+/** Writes what a test has measured, and prints it. What a fault cannot have is null; `more` is for people. */
 export function recordRow(broker, fault, figures) {
   if (!FAULTS[fault]) throw new Error(`no such fault: ${fault}`);
   const row = { broker, fault };
@@ -63,8 +63,9 @@ export function recordRow(broker, fault, figures) {
     const value = figures[column] ?? null;
     row[column] = typeof value === "number" ? Math.round(value) : value;
   }
+  if (figures.more) row.more = figures.more;
   appendFileSync(rowsFile, `${JSON.stringify(row)}\n`);
-  console.log(JSON.stringify(figures.more ? { ...row, ...figures.more } : row));
+  console.log(JSON.stringify(row));
 }
 
 /** What was written so far, the latest of each broker and fault. */
@@ -75,17 +76,27 @@ export function readRows(file = rowsFile) {
     const row = JSON.parse(line);
     rows.set(`${row.broker} ${row.fault}`, row);
   }
-  return [...rows.values()];
+  const order = Object.keys(FAULTS);
+  return [...rows.values()].sort((a, b) => order.indexOf(a.fault) - order.indexOf(b.fault) || (a.broker < b.broker ? 1 : -1));
 }
 
-const shown = (value) => (value === null ? "–" : String(value));
+const shown = (value) => (value === null || value === undefined ? "–" : String(value));
 
-/** The rows as a table in Markdown, in the order of FAULTS. */
-export function markdown(rows) {
+/** A table in Markdown, numbers to the right. */
+function table(head, texts, lines) {
+  const line = (cells) => `| ${cells.map(shown).join(" | ")} |`;
+  return [line(head), line(head.map((_, at) => (at < texts ? "---" : "---:"))), ...lines.map(line)].join("\n");
+}
+
+/** The rows of all faults as a table. */
+export function faultTable(rows) {
   const head = ["fault", "broker", "down ms", "up ms", "refused", "lost in fault", "lost after", "twice", "local gap ms"];
-  const order = Object.keys(FAULTS);
-  const sorted = [...rows].sort((a, b) => order.indexOf(a.fault) - order.indexOf(b.fault) || (a.broker < b.broker ? 1 : -1));
-  const lines = sorted.map((row) => [FAULTS[row.fault].title, row.broker, ...COLUMNS.map((column) => shown(row[column]))]);
-  const line = (cells) => `| ${cells.join(" | ")} |`;
-  return [line(head), line(head.map((_, at) => (at < 2 ? "---" : "---:"))), ...lines.map(line)].join("\n");
+  return table(head, 2, rows.map((row) => [FAULTS[row.fault].title, row.broker, ...COLUMNS.map((column) => row[column])]));
+}
+
+/** What the floods did to a small room beside them. */
+export function floodTable(rows) {
+  const head = ["broker", "members", "emits", "p99 ms before", "p99 ms meanwhile", "MiB before", "MiB at most", "slow consumers"];
+  const cells = ({ broker, more }) => [broker, more.members, more.sent, more.p99_quiet, more.p99_flood, more.rss, more.peak, more.slow_consumers];
+  return table(head, 1, rows.filter(({ fault }) => fault === "flood").map(cells));
 }

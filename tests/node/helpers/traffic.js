@@ -186,7 +186,25 @@ export function judge(traffic, { faultAt, recoveredAt, frozen = [] }) {
     longest_local_gap_ms: Math.max(
       ...living.filter((member) => !frozen.includes(member.node)).map((member) => longestGap(member)),
     ),
+    waits: waits(traffic, answered.filter((emit) => !frozen.includes(emit.from))),
   };
+}
+
+/** An answer that took so long has waited for the broker. */
+const WAITED_MS = 1_000;
+
+/**
+ * Of emits whose answer waited for the broker: how long the answers took, and how long the way to a member of the same
+ * node, each as the median.
+ */
+function waits(traffic, answered) {
+  const slow = answered.filter((emit) => emit.answeredAt - emit.sentAt > WAITED_MS);
+  const sentAt = new Map(slow.map((emit) => [emit.key, emit.sentAt]));
+  const local = traffic.members.flatMap((member) =>
+    member.arrivals.filter(({ key }) => key.startsWith(`${member.node}/`) && sentAt.has(key)).map(({ key, at }) => at - sentAt.get(key)),
+  );
+  const median = (values) => values.sort((x, y) => x - y)[Math.floor(values.length / 2)];
+  return { count: slow.length, answer: median(slow.map((emit) => emit.answeredAt - emit.sentAt)), local: median(local) };
 }
 
 /**
