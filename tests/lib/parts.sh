@@ -109,7 +109,7 @@ part_failures() {
   export FAILURE_ROWS=${FAILURE_ROWS:-$scratch/failures.jsonl}
   # One file after the other: they measure times.
   node_flags=(--test-concurrency=1)
-  node_tests "$tests/node/failures"/{broker,node,failover,client,flood,malformed}.test.js
+  node_tests "$tests/node/failures"/{judge,broker,node,failover,client,flood,malformed}.test.js
   [[ ${UPDATE_FAILURE_TABLE:-} != 1 ]] || node "$tests/node/failures/table.js"
   node_tests "$tests/node/failures/page.test.js"
 }

