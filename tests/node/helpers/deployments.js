@@ -86,17 +86,14 @@ async function startSentinel() {
       return replicas === "1" && others === "2" && flags === "master";
     }, "sentinels that know each other and the replica");
   }
-  const nodes = sentinelPorts.slice(1).map((port) => `node=127.0.0.1:${port}`).join("&");
+  const addresses = sentinelPorts.map((port) => `127.0.0.1:${port}`).join(",");
   const primary = async () => {
     const { port } = await state(sentinelPorts[0]);
     return servers.find((server) => String(server.port) === port);
   };
   return {
     kind: "redis-sentinel",
-    adapter: {
-      kind: "redis",
-      url: `redis-sentinel://127.0.0.1:${sentinelPorts[0]}?${nodes}&sentinelServiceName=roomcast`,
-    },
+    adapter: { kind: "redis", url: `redis-sentinel://${addresses}?sentinelServiceName=roomcast` },
     servers,
     primary,
     publish: async (subject, payloads) => redisPublish((await primary()).port, subject, payloads),
@@ -151,7 +148,7 @@ async function startRedisCluster() {
   };
   return {
     kind: "redis-cluster",
-    adapter: { kind: "redis", url: `redis-cluster://${addresses[0]}?${addresses.slice(1).map((a) => `node=${a}`).join("&")}` },
+    adapter: { kind: "redis", url: `redis-cluster://${addresses.join(",")}` },
     servers,
     primary: async () => (await masters())[0],
     publish: async (subject, payloads) => {
