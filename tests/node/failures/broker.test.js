@@ -18,9 +18,9 @@ import {
   startCluster,
   underTraffic,
 } from "../helpers/fault-cluster.js";
-import { FAILURE_KINDS, FAULTS } from "../helpers/faults.js";
+import { FAULTS, SINGLE_KINDS } from "../helpers/faults.js";
 
-for (const kind of FAILURE_KINDS.filter((kind) => ["redis", "nats"].includes(kind))) {
+for (const kind of SINGLE_KINDS) {
   describe(`${kind} fails`, () => {
     let cluster;
     before(async () => {

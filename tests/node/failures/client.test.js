@@ -7,7 +7,7 @@ import { TRANSPORTS, connect, join } from "../helpers/clients.js";
 import { stopAll } from "../helpers/cluster.js";
 import { next, pause, until } from "../helpers/deadline.js";
 import { MARGIN_MS, agreeOnRoom, metric, startCluster } from "../helpers/fault-cluster.js";
-import { FAILURE_KINDS, FAULTS, recordRow } from "../helpers/faults.js";
+import { FAULTS, recordRow, SINGLE_KINDS } from "../helpers/faults.js";
 import { startProxy } from "../helpers/proxy.js";
 import { startTicker } from "../helpers/ticker.js";
 
@@ -30,7 +30,7 @@ const settings = (index) => ({
   }),
 });
 
-for (const kind of FAILURE_KINDS.filter((kind) => ["redis", "nats"].includes(kind))) {
+for (const kind of SINGLE_KINDS) {
   describe(`clients fail over ${kind}`, () => {
     const stoppers = [];
     let a, b, nodes, small;

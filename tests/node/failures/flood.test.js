@@ -10,7 +10,7 @@ import { stopAll } from "../helpers/cluster.js";
 import { Crowd } from "../helpers/crowd.js";
 import { pause, until } from "../helpers/deadline.js";
 import { agree, metric, metrics, startCluster } from "../helpers/fault-cluster.js";
-import { FAILURE_KINDS, FAULTS, recordRow } from "../helpers/faults.js";
+import { FAULTS, recordRow, SINGLE_KINDS } from "../helpers/faults.js";
 import { startTicker } from "../helpers/ticker.js";
 
 /** 5,000 on a larger machine. */
@@ -31,7 +31,7 @@ const settings = {
   ROOMCAST__ENGINE__PING_INTERVAL: "300s",
 };
 
-for (const kind of FAILURE_KINDS.filter((kind) => ["redis", "nats"].includes(kind))) {
+for (const kind of SINGLE_KINDS) {
   describe(`a flood over ${kind}`, () => {
     const stoppers = [];
     let a, b, nodes, crowd, talker, small;

@@ -58,6 +58,13 @@ test("the order is that of the emits of one socket", () => {
   assert.ok(verdict(traffic).disorder.length > 0);
 });
 
+test("what was refused and comes late is told apart", () => {
+  const traffic = ledger();
+  traffic.emits[0].outcome = "refused";
+  traffic.members[1].arrivals.push(traffic.members[1].arrivals.shift());
+  assert.deepEqual([verdict(traffic).disorder, verdict(traffic).stale.length], [[], 1]);
+});
+
 test("two HTTP calls have an order only if the first was answered before the second was sent", () => {
   for (const [apart, wrong] of [[true, 1], [false, 0]]) {
     const traffic = ledger([1_000, apart ? 1_100 : 1_001]);

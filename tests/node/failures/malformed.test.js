@@ -8,7 +8,7 @@ import { overhear, subjectsOf } from "../helpers/bus.js";
 import { TRANSPORTS, connect, join, record } from "../helpers/clients.js";
 import { until } from "../helpers/deadline.js";
 import { agree, metric, metrics, startCluster, underTraffic } from "../helpers/fault-cluster.js";
-import { FAILURE_KINDS, FAULTS } from "../helpers/faults.js";
+import { FAULTS, SINGLE_KINDS } from "../helpers/faults.js";
 
 /** Places in the head of a message: the magic bytes, the version, the kind, the sender. */
 const MAGIC = 0;
@@ -22,7 +22,7 @@ const HEARTBEAT = 1;
 const BROADCAST = 3;
 const REASONS = ["foreign", "version", "truncated", "invalid"];
 
-for (const kind of FAILURE_KINDS.filter((kind) => ["redis", "nats"].includes(kind))) {
+for (const kind of SINGLE_KINDS) {
   describe(`malformed messages over ${kind}`, () => {
     let cluster;
     before(async () => {

@@ -19,9 +19,9 @@ import {
   startCluster,
   underTraffic,
 } from "../helpers/fault-cluster.js";
-import { FAILURE_KINDS, FAULTS, NO_LEASE } from "../helpers/faults.js";
+import { FAULTS, NO_LEASE, SINGLE_KINDS } from "../helpers/faults.js";
 
-for (const kind of FAILURE_KINDS.filter((kind) => ["redis", "nats"].includes(kind))) {
+for (const kind of SINGLE_KINDS) {
   describe(`a node over ${kind} fails`, () => {
     let cluster;
     before(async () => {

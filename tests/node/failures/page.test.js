@@ -4,10 +4,7 @@
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { test } from "node:test";
-import { FAULTS, faultsOf } from "../helpers/faults.js";
-
-/** The brokers that the page has rows of. */
-const KINDS = ["redis", "nats"];
+import { FAULTS, KINDS, faultsOf } from "../helpers/faults.js";
 
 const root = new URL("../../../", import.meta.url);
 const read = (path) => readFileSync(new URL(path, root), "utf8");

@@ -14,9 +14,11 @@ import Redis from "ioredis";
 import { startOwnBroker, startServer } from "./brokers.js";
 import { natsPublish, redisChannel } from "./bus.js";
 import { until } from "./deadline.js";
+import { startProxy } from "./proxy.js";
 import { Child, freePort, portOpen, program, temporaryDirectory } from "./processes.js";
 
-export const startDeployment = (kind) => starters[kind]();
+/** `proxied` puts a proxy before each server of a NATS cluster; it is the server's `proxy`. */
+export const startDeployment = (kind, options = {}) => starters[kind](options);
 
 const starters = {
   redis: async () => {
@@ -178,27 +180,38 @@ async function clusterPorts(count) {
 }
 
 /** Three NATS servers with a route from each to each. */
-async function startNatsCluster() {
+async function startNatsCluster({ proxied }) {
   const [clients, routes, monitors] = [await ports(3), await ports(3), await ports(3)];
+  const proxies = proxied ? await Promise.all(clients.map((port) => startProxy(port))) : [];
   const all = routes.map((port) => `nats://127.0.0.1:${port}`);
-  const servers = await Promise.all(
-    clients.map((port, at) =>
-      startServer("nats", port, ["-cluster_name", "roomcast", "-cluster", all[at], "-routes", all.join(","), "-m", monitors[at]]),
-    ),
-  );
+  // What clients are told to connect to.
+  const open = clients.map((port, at) => proxies[at]?.port ?? port);
+  const start = async (port, at) => {
+    const cluster = ["-cluster_name", "roomcast", "-cluster", all[at], "-routes", all.join(","), "-m", monitors[at]];
+    const server = await startServer("nats", port, [...cluster, "-client_advertise", `127.0.0.1:${open[at]}`]);
+    return { ...server, proxy: proxies[at] };
+  };
+  const servers = await Promise.all(clients.map(start));
   for (const port of monitors) {
     await until(async () => {
       const { num_routes: count } = await (await fetch(`http://127.0.0.1:${port}/routez`)).json();
       return count >= 2;
     }, "routes between the NATS servers");
   }
-  const urls = clients.map((port) => `nats://127.0.0.1:${port}`);
   return {
     kind: "nats-cluster",
-    adapter: { kind: "nats", url: urls.join(",") },
+    adapter: { kind: "nats", url: open.map((port) => `nats://127.0.0.1:${port}`).join(",") },
     servers,
-    primary: async () => servers[0],
+    primary: async () => {
+      // Clients choose among the servers: whom most of them are connected to.
+      const clientsOf = async (port) => (await (await fetch(`http://127.0.0.1:${port}/varz`)).json()).connections;
+      const counts = await Promise.all(monitors.map(clientsOf));
+      return servers[counts.indexOf(Math.max(...counts))];
+    },
     publish: (subject, payloads) => natsPublish(clients[2], subject, payloads),
-    stop: stopServers(servers),
+    stop: async () => {
+      await Promise.all(proxies.map((proxy) => proxy.stop()));
+      await stopServers(servers)();
+    },
   };
 }

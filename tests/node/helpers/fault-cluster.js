@@ -32,16 +32,17 @@ const settings = {
 };
 
 /**
- * Nodes over a broker. With `proxied`, the last one reaches the broker through a proxy, by which it alone can be cut off.
+ * Nodes over a broker. With `proxied`, the last one reaches a single server through a proxy, by which it alone can be cut
+ * off; each server of a cluster has a proxy of its own.
  * `env` has further settings, or gives those of a node by its index.
  */
 export async function startCluster(kind, { count = 3, proxied = false, env = {} } = {}) {
   const stoppers = [];
   try {
-    const deployment = await startDeployment(kind);
+    const deployment = await startDeployment(kind, { proxied });
     stoppers.push(deployment.stop);
     let proxy;
-    if (proxied) {
+    if (proxied && deployment.through) {
       proxy = await startProxy(deployment.servers[0].port);
       stoppers.push(() => proxy.stop());
     }
@@ -176,9 +177,10 @@ async function isReady(node) {
 /**
  * Runs one fault under traffic. `inject(context)` does it and undoes it; it returns the row's figures that it knows
  * (`down_ms`, `up_ms`), and calls `context.fault()` when it strikes and `context.recovered(at)` when the cluster is whole
- * again. Everything that holds for every fault is asserted here, and the row is written.
+ * again. Everything that holds for every fault is asserted here, and the row is written. `frozen` nodes cannot serve
+ * their own clients meanwhile; with `mayBeStale`, emits that were refused may arrive late, behind later ones.
  */
-export async function underTraffic(cluster, fault, inject, { frozen = [] } = {}) {
+export async function underTraffic(cluster, fault, inject, { frozen = [], mayBeStale = false } = {}) {
   const { nodes } = cluster;
   const traffic = await Traffic.start(nodes);
   const readiness = new Readiness(nodes);
@@ -206,9 +208,10 @@ export async function underTraffic(cluster, fault, inject, { frozen = [] } = {})
       lost_after_recovery: verdict.lost_after_recovery.length,
       duplicates: verdict.duplicates,
       longest_local_gap_ms: verdict.longest_local_gap_ms,
-      more: { accepted: verdict.accepted, after: verdict.accepted_after_recovery, ...more },
+      more: { accepted: verdict.accepted, after: verdict.accepted_after_recovery, stale: verdict.stale.length, ...more },
     });
     assertSound(verdict, traffic);
+    if (!mayBeStale) assert.deepEqual(verdict.stale.slice(0, 5), [], "refused emits that came late");
     return verdict;
   } catch (error) {
     // One fault that was not survived must not make the next ones fail.
@@ -225,6 +228,7 @@ async function mend({ deployment, proxy, nodes }) {
   for (const server of deployment.servers) {
     server.thaw();
     if (!(await portOpen(server.port))) await server.restart();
+    await server.proxy?.heal();
   }
   await proxy?.heal();
   for (const node of nodes) node.child.kill("SIGCONT");

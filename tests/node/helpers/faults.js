@@ -7,15 +7,21 @@ import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { KINDS } from "./cluster.js";
+
+/** Brokers of one server, and of several. */
+const SINGLE = ["redis", "nats"];
+const SEVERAL = ["redis-sentinel", "redis-cluster", "nats-cluster"];
 
 /** Deployments whose drivers do not exist yet: their brokers can be started, their tests wait for the drivers. */
-const PENDING_KINDS = ["redis-sentinel", "redis-cluster", "nats-cluster"];
+const PENDING = ["redis-sentinel", "redis-cluster"];
 
-/** The deployments that are tested. FAILURE_KINDS chooses others, pending ones too. */
-export const FAILURE_KINDS = process.env.FAILURE_KINDS?.split(",") ?? KINDS;
+/** The deployments that are tested when nothing else is said, and that the page has rows of. */
+export const KINDS = [...SINGLE, ...SEVERAL].filter((kind) => !PENDING.includes(kind));
 
-export const isPending = (kind) => PENDING_KINDS.includes(kind);
+/** FAILURE_KINDS chooses others, pending ones too. */
+const chosen = process.env.FAILURE_KINDS?.split(",") ?? KINDS;
+export const SINGLE_KINDS = SINGLE.filter((kind) => chosen.includes(kind));
+export const CLUSTER_KINDS = SEVERAL.filter((kind) => chosen.includes(kind));
 
 const reference = readFileSync(fileURLToPath(new URL("../../../docs/reference/roomcast.toml", import.meta.url)), "utf8");
 
@@ -23,8 +29,8 @@ const reference = readFileSync(fileURLToPath(new URL("../../../docs/reference/ro
 export const NO_LEASE = /^lease = /m.test(reference) ? false : "adapter.lease does not exist yet";
 
 /**
- * Every fault: the title of its section, and the kinds of broker that it is injected on (all, when not said). `pending`
- * says why there is no test of it yet.
+ * Every fault: the title of its section, and the kinds of broker that it is injected on (those of one server, when not
+ * said). `pending` says why there is no test of it yet.
  */
 export const FAULTS = {
   "broker-killed": { title: "The broker is killed and restarted" },
@@ -44,11 +50,12 @@ export const FAULTS = {
   "sentinel-failover": { title: "Sentinel fails over", kinds: ["redis-sentinel"] },
   "master-killed": { title: "A master of Redis Cluster is killed", kinds: ["redis-cluster"] },
   "server-killed": { title: "One NATS server of three is killed", kinds: ["nats-cluster"] },
+  "server-partitioned": { title: "One NATS server of three is out of reach", kinds: ["nats-cluster"] },
 };
 
 /** The faults of a kind of broker that have a test. */
 export const faultsOf = (kind) =>
-  Object.keys(FAULTS).filter((id) => !FAULTS[id].pending && (FAULTS[id].kinds ?? [kind]).includes(kind));
+  Object.keys(FAULTS).filter((id) => !FAULTS[id].pending && (FAULTS[id].kinds ?? SINGLE).includes(kind));
 
 /** Where the rows go, a JSON object on each line. */
 export const rowsFile = process.env.FAILURE_ROWS ?? path.join(os.tmpdir(), `roomcast-failures-${process.ppid}.jsonl`);

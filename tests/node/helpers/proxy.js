@@ -87,7 +87,7 @@ class Connection {
       if (this.#said.length < REMEMBERED) this.#said = Buffer.concat([this.#said, data]);
       if (!this.#server.write(data)) client.pause();
     });
-    client.on("end", () => this.#server.end());
+    client.on("end", () => (this.#server ? this.#server.end() : this.break()));
     this.#watch(client);
     client.pause();
     this.update();
@@ -132,7 +132,12 @@ class Connection {
   }
 
   break() {
-    for (const socket of [this.client, this.#server]) if (socket && !socket.destroyed) socket.resetAndDestroy();
+    for (const socket of [this.client, this.#server]) {
+      if (!socket || socket.destroyed) continue;
+      // A reset would wait for bytes that cannot be written, for ever.
+      if (socket.writableLength > 0 || socket.writableEnded) socket.destroy();
+      else socket.resetAndDestroy();
+    }
     this.end();
   }
 }

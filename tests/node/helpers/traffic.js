@@ -182,7 +182,7 @@ export function judge(traffic, { faultAt, recoveredAt, frozen = [] }) {
     lost_after_recovery: lost.filter((emit) => emit.sentAt > recoveredAt),
     accepted_after_recovery: answered.filter((emit) => emit.sentAt > recoveredAt && emit.outcome === ACCEPTED).length,
     duplicates: traffic.members.reduce((sum, member) => sum + member.arrivals.length - seen.get(member).size, 0),
-    disorder: traffic.members.flatMap((member) => disorder(member, emits)),
+    ...disorders(traffic),
     longest_local_gap_ms: Math.max(
       ...living.filter((member) => !frozen.includes(member.node)).map((member) => longestGap(member)),
     ),
@@ -208,6 +208,17 @@ function waits(traffic, answered) {
 }
 
 /**
+ * What came behind what was emitted later. What had been refused and came all the same is `stale`: it waited on a way
+ * that its node had given up.
+ */
+function disorders({ members, emits }) {
+  const late = members.flatMap((member) => disorder(member, emits));
+  const [stale, wrong] = [late.filter(({ refused }) => refused), late.filter(({ refused }) => !refused)];
+  const text = ({ key, node }) => `${key} at a member of node ${node}`;
+  return { disorder: wrong.map(text), stale: stale.map(text) };
+}
+
+/**
  * Pairs of emits of one node that came the wrong way round. Of a socket each emit has a place; of HTTP calls only those
  * have one of which the first was answered before the second was sent.
  */
@@ -221,7 +232,7 @@ function disorder(member, emits) {
     const before = latest.get(stream);
     const position = emit.source === "socket" ? emit.seq : emit.sentAt;
     const overtaken = emit.source === "socket" ? emit.seq < before : emit.answeredAt < before;
-    if (overtaken) wrong.push(`${key} at a member of node ${member.node}`);
+    if (overtaken) wrong.push({ key, node: member.node, refused: emit.outcome === REFUSED });
     if (before === undefined || position > before) latest.set(stream, position);
   }
   return wrong;
