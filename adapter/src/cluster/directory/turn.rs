@@ -105,6 +105,7 @@ impl Node {
         }
         let is_up = self.interests.state.lock().is_ready();
         if is_up {
+            self.directory.state.lock().resume();
             self.walk(&namespaces, cursor);
         } else {
             self.directory.state.lock().suspend();
