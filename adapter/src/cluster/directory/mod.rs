@@ -44,7 +44,8 @@ pub(crate) struct Times {
     /// After this long a node goes by what it knows, however little; and lets go of what is not its own.
     pub(crate) lease: u64,
     pub(crate) vacate_after: u64,
-    /// How long the members have been the same before this node announces: others may still be about to join.
+    /// How long the members have been the same before this node announces: others may still be about to join. Members
+    /// that said nothing for as long may have left this node out. Longer than the time between two updates.
     pub(crate) settle: u64,
 }
 
@@ -459,8 +460,8 @@ impl Directory {
 
     fn announce(&mut self, now: u64, is_ready: bool) {
         // Members that have this node for dead announce without it `settle` after they said something last.
-        let Times { lease, settle, .. } = self.times;
-        let (_, missing) = self.records.completeness(&self.ring, self.me.tag, now, settle);
+        let Times { expiry, lease, settle, .. } = self.times;
+        let (_, missing) = self.records.completeness(&self.ring, self.me.tag, now, settle.min(expiry));
         let is_complete = missing.is_empty() && now.saturating_sub(self.begun_at) >= settle;
         if is_complete {
             self.complete_at = now;

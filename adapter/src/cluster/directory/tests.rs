@@ -365,13 +365,32 @@ fn who_is_left_out_does_not_announce_beside_the_others() {
         (0..4).for_each(|number| net.start(number));
         net.run(BETWEEN_FAULTS + TICK);
         net.silence(3);
-        net.set(0, ROOMS[5], 1);
+        // So many that the last does not get the same number by chance.
+        ROOMS.iter().for_each(|room| net.set(0, room, 1));
         net.run(wait * TICK);
         net.set(3, ROOMS[5], 1);
         net.run(60_000);
         net.check();
         net.check_records();
     }
+}
+
+/// What the others said may have been under way for long: it is only known to be old when one of them begins anew.
+#[test]
+fn nothing_is_announced_until_members_had_time_to_begin_anew() {
+    let [me, other] = [1, 2].map(|number| Identity { tag: tag(number), generation: 1 });
+    let mut directory = Directory::new(me, TIMES);
+    directory.set_members(me, vec![me, other], 0);
+    let mut says = |session, number, now| {
+        let update = Update { session, number, ring: directory.ring.hash(), ..Update::default() };
+        assert!(!directory.receive(other, update, &[other], now));
+        directory.turn(now, true);
+        directory.is_settled
+    };
+    assert!(!says(1, 0, 1_000) && !says(1, 1, 2_000) && says(1, 2, 3_000) && says(1, 3, 4_000));
+    assert!(!says(2, 0, 5_000) && !says(2, 1, 6_000) && says(2, 2, 7_000));
+    // Also when one does so again and again.
+    assert!((0..=15).map(|again| says(3 + again, 0, 8_000 + again * 1_000)).any(|is_settled| is_settled));
 }
 
 /// What changes while the broker is away costs nothing until it is back, however often it changes.

@@ -48,7 +48,7 @@ impl Shell {
             expiry: millis(config.expiry),
             lease: millis(config.lease),
             vacate_after: millis(config.vacate_after),
-            settle: 2 * millis(config.heartbeat),
+            settle: millis(config.heartbeat * 2 + config.directory_interval),
         };
         Self {
             state: Mutex::new(Directory::new(me, times)),
