@@ -44,7 +44,8 @@ pub(crate) struct Times {
     /// After this long a node goes by what it knows, however little; and lets go of what is not its own.
     pub(crate) lease: u64,
     pub(crate) vacate_after: u64,
-    /// How long the members have been the same before this node announces: others may still be about to join.
+    /// How long the members have been the same before this node announces: others may still be about to join. Members
+    /// that said nothing for as long may have left this node out. Longer than the time between two updates.
     pub(crate) settle: u64,
 }
 
@@ -55,6 +56,9 @@ pub(crate) struct Directory {
     ring: Ring,
     /// When the ring became this one.
     since: u64,
+    /// When a member last began anew. It may have had this node for dead meanwhile, and others too, who then begin anew
+    /// soon: what they said before of having said everything is worth nothing.
+    begun_at: u64,
     /// When every member was last known to have said everything.
     complete_at: u64,
     /// This node knows enough to announce.
@@ -85,6 +89,7 @@ impl Directory {
             times,
             ring: Ring::new(Vec::new()),
             since: 0,
+            begun_at: 0,
             complete_at: 0,
             is_settled: false,
             clock: me.generation,
@@ -153,7 +158,7 @@ impl Directory {
 
     /// Tells an owner what this node, which owns these slots as well, or did, was told and has announced.
     fn hand_over(&mut self, to: NodeTag, slots: &Slots) {
-        let Some(stream) = self.streams.get_mut(&to) else { return };
+        let Some(stream) = self.streams.get_mut(&to).filter(|stream| !stream.is_parked()) else { return };
         for (namespace, room, record) in self.records.all() {
             if !slots.contains(Slot::of(namespace, room)) {
                 continue;
@@ -178,7 +183,8 @@ impl Directory {
     /// noticed it too: of a member they go by what it says itself.
     fn tell_of_the_silent(&mut self, now: u64) {
         let patience = self.times.settle.min(self.times.lease.saturating_sub(self.times.expiry) / 2);
-        if self.silent.is_empty() || now.saturating_sub(self.since) < patience {
+        let cannot_tell = self.streams.values().any(Stream::is_parked);
+        if self.silent.is_empty() || cannot_tell || now.saturating_sub(self.since) < patience {
             return;
         }
         let silent = std::mem::take(&mut self.silent);
@@ -218,10 +224,15 @@ impl Directory {
         }
     }
 
-    /// The broker is away: what could not be told will be told anew.
+    /// The broker is away: what cannot be told is not kept. Nothing is done about it until `resume`.
     pub(crate) fn suspend(&mut self) {
-        let stuck = self.streams.values().filter(|stream| !stream.is_idle()).map(|stream| stream.to);
-        for to in stuck.collect::<Vec<_>>() {
+        self.streams.values_mut().filter(|stream| !stream.is_idle()).for_each(Stream::park);
+    }
+
+    /// The broker is back: streams that could not tell something begin anew.
+    pub(crate) fn resume(&mut self) {
+        let parked = self.streams.values().filter(|stream| stream.is_parked()).map(|stream| stream.to);
+        for to in parked.collect::<Vec<_>>() {
             self.restart(to);
         }
     }
@@ -338,6 +349,13 @@ impl Directory {
             Receipt::Ignored => return false,
             Receipt::Gap => return true,
         }
+        if update.number == 0 {
+            (self.begun_at, self.is_settled) = (now, false);
+        }
+        if !update.reset.is_empty() {
+            // Rooms that are not named again became empty without a word.
+            self.announcer.rescan();
+        }
         self.clock = self.clock.max(update.clock);
         if let Some(stream) = self.streams.get_mut(&from.tag).filter(|stream| stream.to == from) {
             stream.taken(update.taken);
@@ -441,14 +459,16 @@ impl Directory {
     }
 
     fn announce(&mut self, now: u64, is_ready: bool) {
-        let (_, missing) = self.records.completeness(&self.ring, self.me.tag, now, self.times.expiry);
-        if missing.is_empty() {
+        // Members that have this node for dead announce without it `settle` after they said something last.
+        let Times { expiry, lease, settle, .. } = self.times;
+        let (_, missing) = self.records.completeness(&self.ring, self.me.tag, now, settle.min(expiry));
+        let is_complete = missing.is_empty() && now.saturating_sub(self.begun_at) >= settle;
+        if is_complete {
             self.complete_at = now;
         }
         let waited = now.saturating_sub(self.since.max(self.complete_at));
-        self.is_settled = is_ready
-            && now.saturating_sub(self.since) >= self.times.settle
-            && (missing.is_empty() || waited >= self.times.lease);
+        self.is_settled =
+            is_ready && now.saturating_sub(self.since) >= settle && (is_complete || waited >= lease);
         if !self.is_settled {
             return self.announcer.rescan();
         }

@@ -38,6 +38,8 @@ pub(super) struct Stream {
     /// The ring for which the owner was told that it has everything.
     said: u64,
     sent_at: u64,
+    /// It has something to tell that it does not keep, for it will begin anew.
+    parked: bool,
 }
 
 impl Stream {
@@ -58,6 +60,7 @@ impl Stream {
             todo: Slots::none(),
             said: 0,
             sent_at: 0,
+            parked: false,
         }
     }
 
@@ -66,12 +69,14 @@ impl Stream {
     }
 
     pub(super) fn push(&mut self, namespace: &Arc<str>, entry: Entry) {
-        self.queue.push_back((Arc::clone(namespace), entry));
+        if !self.parked {
+            self.queue.push_back((Arc::clone(namespace), entry));
+        }
     }
 
     /// Like `push`, of what this node was told or has announced: no walk brings it.
     pub(super) fn push_handed(&mut self, namespace: &Arc<str>, entry: Entry) {
-        self.handed += 1;
+        self.handed += usize::from(!self.parked);
         self.push(namespace, entry);
     }
 
@@ -81,11 +86,25 @@ impl Stream {
         Self { pending, claims, handover: self.handover, ..Self::new(self.to, session) }
     }
 
+    /// It will begin anew, but not yet: forgets what that brings again, and takes no more until then.
+    pub(super) fn park(&mut self) {
+        self.parked = true;
+        (self.queue, self.handed) = (VecDeque::new(), 0);
+        (self.reset, self.authority) = (Vec::new(), Vec::new());
+        self.todo.clear();
+    }
+
+    pub(super) fn is_parked(&self) -> bool {
+        self.parked
+    }
+
     /// The owner gets a slot: everything of it will be told.
     pub(super) fn gain(&mut self, slot: Slot) {
-        self.todo.insert(slot);
-        self.reset.push(slot);
         self.told_with = None;
+        if !self.parked {
+            self.todo.insert(slot);
+            self.reset.push(slot);
+        }
     }
 
     /// What this node was told of a slot is told to the owner. With a number the owner is to forget what was announced up
@@ -96,7 +115,7 @@ impl Stream {
             self.handover = if self.claims.is_empty() { number } else { self.handover.min(number) };
             self.claims.insert(slot);
         }
-        if self.claims.contains(slot) {
+        if self.claims.contains(slot) && !self.parked {
             self.authority.push(slot);
         }
     }
@@ -134,6 +153,9 @@ impl Stream {
     /// The next update, if there is something to say or nothing was said for `heartbeat`. The queue is empty again, or
     /// the update is about as long as it may be.
     pub(super) fn next(&mut self, frame: &Frame, now: u64, taken: (u64, u64)) -> Option<Update> {
+        if self.parked {
+            return None;
+        }
         let walked = self.todo.is_empty();
         let is_news = self.queue.is_empty() && walked && self.said != frame.ring;
         let is_due = self.number == 0 || now.saturating_sub(self.sent_at) >= frame.heartbeat;
@@ -181,7 +203,7 @@ impl Stream {
 
     /// An update could not be sent: what it said comes first next time.
     pub(super) fn unsent(&mut self, update: Update) {
-        if update.session != self.session {
+        if update.session != self.session || self.parked {
             return;
         }
         for Part { namespace, entries } in update.parts.into_iter().rev() {

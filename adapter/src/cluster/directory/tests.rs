@@ -343,6 +343,88 @@ fn a_node_that_starts_before_a_death_is_noticed_learns_of_the_dead() {
     net.check_records();
 }
 
+/// It hears from some sooner than from others that they have it again, and what they announced without it.
+#[test]
+fn who_was_left_out_for_a_while_announces_nothing_before_all_have_it_again() {
+    let mut net = Net { max_bytes: 100, ..Net::default() };
+    (0..4).for_each(|number| net.start(number));
+    net.run(BETWEEN_FAULTS + TICK);
+    net.silence(3);
+    // Node 3 is the first owner; another one is while it is left out.
+    net.set(0, ROOMS[5], 1);
+    net.run(60_000);
+    net.check();
+    net.check_records();
+}
+
+/// It is told nothing any more: not of a join that the others announce, either.
+#[test]
+fn who_is_left_out_does_not_announce_beside_the_others() {
+    for wait in 0..15 {
+        let mut net = Net { max_bytes: 100, ..Net::default() };
+        (0..4).for_each(|number| net.start(number));
+        net.run(BETWEEN_FAULTS + TICK);
+        net.silence(3);
+        // So many that the last does not get the same number by chance.
+        ROOMS.iter().for_each(|room| net.set(0, room, 1));
+        net.run(wait * TICK);
+        net.set(3, ROOMS[5], 1);
+        net.run(60_000);
+        net.check();
+        net.check_records();
+    }
+}
+
+/// What the others said may have been under way for long: it is only known to be old when one of them begins anew.
+#[test]
+fn nothing_is_announced_until_members_had_time_to_begin_anew() {
+    let [me, other] = [1, 2].map(|number| Identity { tag: tag(number), generation: 1 });
+    let mut directory = Directory::new(me, TIMES);
+    directory.set_members(me, vec![me, other], 0);
+    let mut says = |session, number, now| {
+        let update = Update { session, number, ring: directory.ring.hash(), ..Update::default() };
+        assert!(!directory.receive(other, update, &[other], now));
+        directory.turn(now, true);
+        directory.is_settled
+    };
+    assert!(!says(1, 0, 1_000) && !says(1, 1, 2_000) && says(1, 2, 3_000) && says(1, 3, 4_000));
+    assert!(!says(2, 0, 5_000) && !says(2, 1, 6_000) && says(2, 2, 7_000));
+    // Also when one does so again and again.
+    assert!((0..=15).any(|again| says(3 + again, 0, 8_000 + again * 1_000)));
+}
+
+/// What changes while the broker is away costs nothing until it is back, however often it changes.
+#[test]
+fn an_outage_begins_every_stream_anew_once() {
+    let mut net = Net { max_bytes: 1_000, ..Net::default() };
+    (0..3).for_each(|number| net.start(number));
+    (0..ROOMS.len()).for_each(|room| net.set(0, ROOMS[room], 1));
+    net.run(10_000);
+    let peer = net.peers.get_mut(&0).unwrap();
+    let before = peer.directory.last_session;
+    for turn in 0..1_000 {
+        let now = net.now + turn * TICK;
+        for room in ROOMS {
+            let entry = Entry::Count { room: room.into(), sockets: turn as u32 % 7 };
+            peer.directory.changed(&"/".into(), &entry);
+        }
+        peer.directory.suspend();
+        peer.directory.turn(now, false);
+        assert!(peer.directory.streams.values().all(Stream::is_idle));
+        let others = peer.directory.others();
+        assert!(others.iter().all(|to| peer.directory.next_update(*to, now, 1_000, 1_000).is_none()));
+    }
+    assert_eq!(peer.directory.last_session, before);
+    peer.directory.resume();
+    assert_eq!(peer.directory.last_session, before + 2);
+    net.now += 1_000 * TICK;
+    ROOMS[..4].iter().for_each(|room| net.set(0, room, 5));
+    ROOMS[4..].iter().for_each(|room| net.set(0, room, 0));
+    net.run(60_000);
+    net.check();
+    net.check_records();
+}
+
 #[test]
 fn records_are_small() {
     assert!(std::mem::size_of::<records::Record>() <= 56, "{}", std::mem::size_of::<records::Record>());

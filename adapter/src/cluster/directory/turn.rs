@@ -48,7 +48,7 @@ impl Shell {
             expiry: millis(config.expiry),
             lease: millis(config.lease),
             vacate_after: millis(config.vacate_after),
-            settle: 2 * millis(config.heartbeat),
+            settle: millis(config.heartbeat * 2 + config.directory_interval),
         };
         Self {
             state: Mutex::new(Directory::new(me, times)),
@@ -105,6 +105,7 @@ impl Node {
         }
         let is_up = self.interests.state.lock().is_ready();
         if is_up {
+            self.directory.state.lock().resume();
             self.walk(&namespaces, cursor);
         } else {
             self.directory.state.lock().suspend();
