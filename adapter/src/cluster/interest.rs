@@ -42,6 +42,8 @@ enum State {
     Subscribing,
     Standing,
     Unsubscribing,
+    /// Wanted no more since an attempt failed, which may stand at the broker all the same: it has to be let go.
+    Doubtful,
 }
 
 /// There is one for each room: whoever waits for it is elsewhere, because few do at a time.
@@ -57,6 +59,8 @@ struct Entry {
     resync: bool,
     /// Must stand before the node can go over to it.
     prepares: bool,
+    /// An attempt was made that may have come to something.
+    tried: bool,
 }
 
 #[derive(Debug)]
@@ -129,7 +133,12 @@ impl Interest {
     pub(crate) fn want(&mut self, subject: &Subject) -> bool {
         if let Some(entry) = self.entries.get_mut(subject) {
             entry.wanted = true;
-            return false;
+            if entry.state != State::Doubtful {
+                return false;
+            }
+            entry.state = State::Idle;
+            self.queue.push_back(subject.clone());
+            return self.queue.len() == 1;
         }
         // While the broker is away, everything has to stand before the node is ready.
         let resync = !self.up;
@@ -141,6 +150,7 @@ impl Interest {
             lingers: false,
             resync,
             prepares: false,
+            tried: false,
         };
         self.entries.insert(subject.clone(), entry);
         self.queue.push_back(subject.clone());
@@ -198,7 +208,7 @@ impl Interest {
             return None;
         }
         if self.subscribed_at.is_none_or(|at| at + SUBSCRIBE_EVERY <= now) || self.queue.len() >= BATCH {
-            let subjects = self.take_wanted();
+            let subjects = self.take_wanted(now);
             if !subjects.is_empty() {
                 self.subscribed_at = Some(now);
                 return Some(Operation { subscribe: true, subjects, epoch: self.epoch });
@@ -216,14 +226,16 @@ impl Interest {
         Some(Operation { subscribe: false, subjects, epoch: self.epoch })
     }
 
-    fn take_wanted(&mut self) -> Vec<Subject> {
+    fn take_wanted(&mut self, now: Instant) -> Vec<Subject> {
         let mut subjects = Vec::new();
         while subjects.len() < BATCH {
             let Some(subject) = self.queue.pop_front() else { break };
             let Some(entry) = self.entries.get_mut(&subject) else { continue };
             if entry.wanted {
-                entry.state = State::Subscribing;
+                (entry.state, entry.tried) = (State::Subscribing, true);
                 subjects.push(subject);
+            } else if entry.tried {
+                self.doubt(subject, now);
             } else {
                 self.forget(&subject);
             }
@@ -240,7 +252,7 @@ impl Interest {
             let Some((_, subject)) = self.lingering.pop_front() else { break };
             let Some(entry) = self.entries.get_mut(&subject) else { continue };
             entry.lingers = false;
-            if entry.wanted || entry.state != State::Standing {
+            if entry.wanted || !matches!(entry.state, State::Standing | State::Doubtful) {
                 continue;
             }
             match entry.released_at.map(|released_at| released_at + self.linger) {
@@ -319,6 +331,18 @@ impl Interest {
         self.settle(waiting.unwrap_or_default());
     }
 
+    fn doubt(&mut self, subject: Subject, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&subject) else { return };
+        entry.state = State::Doubtful;
+        self.resync -= usize::from(std::mem::take(&mut entry.resync));
+        self.preparing -= usize::from(std::mem::take(&mut entry.prepares));
+        let waiting = self.waiting.remove(&subject);
+        if !std::mem::replace(&mut entry.lingers, true) {
+            self.lingering.push_back((now, subject));
+        }
+        self.settle(waiting.unwrap_or_default());
+    }
+
     fn forget(&mut self, subject: &str) {
         if let Some(entry) = self.entries.swap_remove(subject) {
             self.resync -= usize::from(entry.resync);
@@ -360,7 +384,7 @@ impl Interest {
         self.resync = self.entries.len();
         for entry in self.entries.values_mut() {
             (entry.state, entry.resync) = (State::Idle, true);
-            (entry.lingers, entry.prepares) = (false, false);
+            (entry.lingers, entry.prepares, entry.tried) = (false, false, false);
         }
     }
 

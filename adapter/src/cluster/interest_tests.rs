@@ -46,6 +46,29 @@ fn a_join_waits_until_all_its_subscriptions_stand() {
 }
 
 #[test]
+fn what_failed_and_is_wanted_no_more_is_let_go() {
+    let (mut interest, now) = up();
+    interest.want(&subject("a"));
+    let operation = interest.next_operation(now).unwrap();
+    interest.done(operation, false, now);
+    interest.release("a", now);
+    let mut now = now + SUBSCRIBE_EVERY;
+    assert_eq!(interest.next_operation(now), None);
+    // Wanted again it has to stand first, since nobody knows whether it does.
+    interest.want(&subject("a"));
+    let mut wait = interest.wait(&[subject("a")]);
+    assert!(!is_done(&mut wait));
+    now += SUBSCRIBE_EVERY;
+    let operation = interest.next_operation(now).unwrap();
+    assert!(operation.subscribe);
+    interest.done(operation, false, now);
+    interest.release("a", now);
+    assert_eq!(interest.next_operation(now + SUBSCRIBE_EVERY), None);
+    assert_eq!(run(&mut interest, now + LINGER + SUBSCRIBE_EVERY), Some((false, 1)));
+    assert_eq!((interest.len(), interest.next_timeout()), (0, None));
+}
+
+#[test]
 fn a_subscription_outlives_its_last_member_for_the_linger() {
     let (mut interest, now) = up();
     interest.want(&subject("a"));

@@ -32,7 +32,7 @@ impl World {
             let known = serving.map_or(0, |serving| serving.factory.nodes().len());
             self.model.is_sound(node) && known == nodes.len()
         };
-        self.has_ended() && nodes.iter().all(|node| is_one_with_all(*node))
+        !self.somebody_starts() && self.has_ended() && nodes.iter().all(|node| is_one_with_all(*node))
     }
 
     fn has_ended(&self) -> bool {

@@ -79,6 +79,11 @@ impl Serving {
         self.factory.in_the_cluster().me().generation
     }
 
+    /// It did not run for so long.
+    pub(super) fn hangs(&self, for_: std::time::Duration) -> bool {
+        self.factory.in_the_cluster().hung_for() >= for_
+    }
+
     pub(super) fn is_ready(&self) -> bool {
         *self.factory.status().borrow() == Status::Ready
     }

@@ -42,6 +42,7 @@ struct Profile {
     nodes: usize,
     shards: usize,
     config: ClusterConfig,
+    length: u64,
     busy_permille: u64,
     fault_permille: u64,
     slow_permille: u64,
@@ -50,6 +51,11 @@ struct Profile {
 }
 
 impl Profile {
+    /// Nodes have so many rooms that they go over to buckets of them.
+    fn hashes(&self) -> bool {
+        self.config.max_room_subjects < 100
+    }
+
     fn draw(random: &mut Random) -> Self {
         let mut pick = |choices: &[u64]| random.pick(choices).copied().unwrap_or_default();
         Self {
@@ -59,8 +65,12 @@ impl Profile {
                 linger: Duration::from_millis(pick(&[200, 1_000, 5_000])),
                 lease: Duration::from_secs(pick(&[8, 15])),
                 max_rooms_per_emit: pick(&[2, 64]) as usize,
+                max_room_subjects: pick(&[65_536, 65_536, 65_536, 3, 0]) as usize,
+                hashed_subjects: 4,
                 ..ClusterConfig::default()
             },
+            // Long enough to go over to buckets and back.
+            length: pick(&[1, 1, 1, 3]),
             busy_permille: pick(&[200, 350, 500]),
             fault_permille: pick(&[0, 10, 20, 40]),
             slow_permille: pick(&[0, 20, 100]),
@@ -73,7 +83,8 @@ impl Profile {
 /// How to run a seed.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Turns with faults and traffic, of 40 virtual milliseconds each, before everything has to heal. Default 750.
+    /// Turns with faults and traffic, of 40 virtual milliseconds each, before everything has to heal. Default 750; some
+    /// seeds take three times as many.
     pub steps: u64,
     /// Print everything that happens.
     pub trace: bool,
@@ -142,7 +153,7 @@ fn play(world: &mut World, steps: u64) {
     for _ in 0..world.profile.nodes {
         world.start();
     }
-    for _ in 0..steps {
+    for _ in 0..steps * world.profile.length {
         world.turn();
         if world.model.failure.is_some() || PANIC.with_borrow(Option::is_some) {
             return;

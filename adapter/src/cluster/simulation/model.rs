@@ -310,14 +310,15 @@ impl Model {
     }
 
     /// What has an order among the emits of a node: all of them, or those to one subject where a broker of several
-    /// shards carries them.
-    pub(super) fn lane(op: &Op, sharded: bool) -> Option<String> {
+    /// shards carries them. Where rooms may be `hashed`, a room has more than one subject.
+    pub(super) fn lane(op: &Op, sharded: bool, hashed: bool) -> Option<String> {
         if !sharded {
             return Some(String::new());
         }
         match (&op.selector.to, op.kind) {
             (_, Kind::Ask) => Some("*ask".into()),
             (Target::All, _) => Some("*all".into()),
+            _ if hashed => None,
             (Target::Rooms(rooms), _) if rooms.len() == 1 && rooms[0].parse::<SocketId>().is_err() => {
                 Some(rooms[0].to_string())
             }

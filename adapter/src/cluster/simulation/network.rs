@@ -25,10 +25,21 @@ const CONTROL: usize = SHARDS;
 
 /// What a node gets.
 pub(super) enum Inbound {
-    Message { subject: Subject, payload: Bytes, session: u32 },
-    Up { session: u32 },
+    /// A `copy` comes behind what it is a copy of.
+    Message {
+        subject: Subject,
+        payload: Bytes,
+        session: u32,
+        copy: bool,
+    },
+    Up {
+        session: u32,
+    },
     Down,
-    Reply { reply: Reply, session: u32 },
+    Reply {
+        reply: Reply,
+        session: u32,
+    },
 }
 
 /// What the model has to know of the ways.
@@ -311,11 +322,14 @@ impl Network {
                 continue;
             }
             let arrives = self.down(node, way, at);
-            let message = || Inbound::Message { subject: subject.clone(), payload: payload.clone(), session };
-            self.deliver(arrives, node, message());
+            let message = |copy| {
+                let (subject, payload) = (subject.clone(), payload.clone());
+                Inbound::Message { subject, payload, session, copy }
+            };
+            self.deliver(arrives, node, message(false));
             if self.random.chance(self.profile.duplicate_permille) && bears_duplication(&payload) {
                 let later = arrives + self.random.between(0, 500);
-                self.deliver(later, node, message());
+                self.deliver(later, node, message(true));
             }
         }
     }
@@ -338,7 +352,10 @@ impl Network {
         for (key, inbound) in inbox {
             let of_the_session = matches!(&inbound,
                 Inbound::Message { session: of, .. } | Inbound::Reply { session: of, .. } if *of == session);
-            if !of_the_session || (key.0 < told_at && self.random.chance(survives)) {
+            // A copy without what it is a copy of would be late, and not a copy.
+            let is_copy = matches!(&inbound, Inbound::Message { copy: true, .. });
+            let comes = !is_copy && key.0 < told_at && self.random.chance(survives);
+            if !of_the_session || comes {
                 self.clients[node].inbox.insert(key, inbound);
                 continue;
             }

@@ -297,7 +297,9 @@ impl World {
         let now = self.now;
         self.trace.note(now, node, "does", [number.into(), kind as u64]);
         op.lost = !accepted;
-        let fits = outcome.is_some() || sent.is_ok() == (accepted || !op.goes_out());
+        // A node that has just gone on refuses until it has found out.
+        let refuses = sent.is_err() && !self.model.is_sound(node);
+        let fits = outcome.is_some() || refuses || sent.is_ok() == (accepted || !op.goes_out());
         self.model.begin(number, op, sent.is_ok() && accepted);
         if !fits {
             self.model.fail(now, || format!("{kind:?} @{number}; of node {node}: {sent:?}"));

@@ -84,6 +84,12 @@ impl World {
         self.trace.note(self.now, node, "starts", [0; 2]);
     }
 
+    /// A process is to start, or to end.
+    pub(super) fn somebody_starts(&self) -> bool {
+        let starts = self.agenda.values().any(|todo| matches!(todo, Todo::Start));
+        starts || self.machines.iter().flatten().any(|machine| machine.serving.is_none())
+    }
+
     pub(super) fn later(&mut self, at: Ms, todo: Todo) {
         self.next_todo += 1;
         self.agenda.insert((at, self.next_todo), todo);
@@ -189,7 +195,7 @@ impl World {
 
     fn inbound(&mut self, machine: &mut Machine, node: usize, at: Ms, inbound: Inbound) {
         match inbound {
-            Inbound::Message { subject, payload, session } => {
+            Inbound::Message { subject, payload, session, .. } => {
                 let Some(sink) = machine.bus.sink().filter(|_| machine.bus.session() == Some(session)) else {
                     return;
                 };
@@ -321,7 +327,8 @@ impl World {
         let Some((number, ack)) = mark::of_packet(packet) else { return false };
         self.trace.note(at, node, "delivers", [number.into(), u64::from(id.as_str().as_bytes()[19])]);
         let Some(op) = self.model.ops.get(&number) else { return false };
-        let lane = Model::lane(op, self.profile.shards > 1).map(|lane| (op.node, lane));
+        let lane =
+            Model::lane(op, self.profile.shards > 1, self.profile.hashes()).map(|lane| (op.node, lane));
         let Some(socket) = self.model.sockets.get_mut(&id) else { return false };
         let again = !socket.got.insert(number);
         let latest = lane.map(|lane| std::mem::replace(socket.latest.entry(lane).or_default(), number));
@@ -401,7 +408,10 @@ impl World {
         let session = machine.bus.session();
         let long_paused =
             machine.paused_until.is_some_and(|until| until > machine.paused_at + super::SHORT_PAUSE);
-        let sound = ready && session.is_some() && session == self.network.session(node) && !long_paused;
+        // It may not have noticed yet that it did not run, and says nothing until it does.
+        let hangs = machine.within(|| serving.hangs(self.profile.config.expiry));
+        let connected = session.is_some() && session == self.network.session(node);
+        let sound = ready && connected && !long_paused && !hangs;
         if !sound && self.model.is_sound(node) {
             self.model.disturbed(node, self.now);
         }
