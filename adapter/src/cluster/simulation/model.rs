@@ -46,6 +46,8 @@ pub(super) struct Op {
     pub(super) meant: BTreeMap<usize, BTreeSet<SocketId>>,
     /// The nodes that have to get to hear of it, and the sockets for whose sake.
     pub(super) owed: BTreeMap<usize, BTreeSet<SocketId>>,
+    /// Those of them that were starting, and may act on a copy.
+    pub(super) starting: BTreeSet<usize>,
     pub(super) taken: bool,
     pub(super) lost: bool,
     /// When which socket answered.
@@ -186,12 +188,13 @@ impl Model {
     /// of it already.
     pub(super) fn heard(&mut self, number: Number, node: usize, now: Ms) -> Option<BTreeSet<SocketId>> {
         self.settle(number, node);
-        let op = self.ops.get(&number)?;
-        if op.meant.contains_key(&node) {
+        let op = self.ops.get_mut(&number)?;
+        if op.meant.contains_key(&node) && !op.starting.remove(&node) {
             return None;
         }
         let (kind, rooms, volatile) = (op.kind, op.rooms.clone(), op.volatile);
-        let mut meant = self.meant(node, &op.selector);
+        let selector = op.selector.clone();
+        let mut meant = self.meant(node, &selector);
         for id in &meant {
             let Some(socket) = self.sockets.get_mut(id) else { continue };
             match kind {

@@ -195,6 +195,7 @@ impl World {
             known: serving.factory.nodes().into_iter().filter(|tag| *tag != me).collect(),
             meant: Default::default(),
             owed: Default::default(),
+            starting: Default::default(),
             taken: false,
             lost: false,
             answered: Default::default(),

@@ -233,9 +233,15 @@ impl World {
             // Its own words, which come back to it as to everybody.
             return self.mail(machine, node, at, None, true);
         }
-        let strict = own || self.model.is_sound(node);
+        let was_starting = self.model.ops.get(&number).is_some_and(|op| op.starting.contains(&node));
+        let strict = own || (self.model.is_sound(node) && !was_starting);
         let first = self.model.heard(number, node, at);
-        let Some(serving) = machine.serving.clone() else { return };
+        let Some(serving) = machine.serving.clone() else {
+            if let Some(op) = self.model.ops.get_mut(&number) {
+                op.starting.insert(node);
+            }
+            return;
+        };
         let Some(kind) = self.model.ops.get(&number).map(|op| op.kind) else { return };
         self.mail(machine, node, at, Some((number, first.clone())), strict);
         match kind {
