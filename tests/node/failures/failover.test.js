@@ -1,5 +1,4 @@
-// Brokers of several processes of which one is killed, or out of reach: the others take over without anybody's help. Only
-// deployments whose driver exists are tested; helpers/faults.js says which do not.
+// Brokers of several processes of which one is killed, or out of reach: the others take over without anybody's help.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -38,7 +37,7 @@ if (CLUSTER_KINDS.includes("nats-cluster")) {
     });
     after(() => cluster?.stop());
 
-    // What was on its way to that server is refused, and arrives from there when the partition is over.
+    // What was on its way to that server is refused, and may arrive from there when the partition is over.
     const options = { mayBeStale: true };
     const strike = async (context) => {
       const { nodes, deployment, traffic } = context;

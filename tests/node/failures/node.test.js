@@ -19,7 +19,7 @@ import {
   startCluster,
   underTraffic,
 } from "../helpers/fault-cluster.js";
-import { FAULTS, NO_LEASE, SINGLE_KINDS } from "../helpers/faults.js";
+import { FAULTS, SINGLE_KINDS } from "../helpers/faults.js";
 
 for (const kind of SINGLE_KINDS) {
   describe(`a node over ${kind} fails`, () => {
@@ -63,10 +63,10 @@ for (const kind of SINGLE_KINDS) {
         { frozen: [2] },
       ));
 
-    test(title("node-hung-beyond-lease"), { skip: NO_LEASE }, () =>
+    test(title("node-hung-beyond-lease"), () =>
       buried(cluster, "node-hung-beyond-lease", (node) => node.child.kill("SIGSTOP"), (node) => node.child.kill("SIGCONT")));
 
-    test(title("node-partitioned-beyond-lease"), { skip: NO_LEASE }, () =>
+    test(title("node-partitioned-beyond-lease"), () =>
       buried(cluster, "node-partitioned-beyond-lease", () => cluster.proxy.cut(), () => cluster.proxy.heal()));
 
     test(title("node-killed"), () =>

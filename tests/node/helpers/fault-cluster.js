@@ -6,7 +6,7 @@ import { get, roomSize } from "./api.js";
 import { stopAll } from "./cluster.js";
 import { pause, until } from "./deadline.js";
 import { startDeployment } from "./deployments.js";
-import { NO_LEASE, recordRow } from "./faults.js";
+import { recordRow } from "./faults.js";
 import { portOpen } from "./processes.js";
 import { parseMetrics } from "./prometheus.js";
 import { startProxy } from "./proxy.js";
@@ -28,7 +28,7 @@ const settings = {
   ROOMCAST__ADAPTER__HEARTBEAT: `${HEARTBEAT_MS}ms`,
   ROOMCAST__ADAPTER__EXPIRY: `${EXPIRY_MS}ms`,
   ROOMCAST__ADAPTER__REQUEST_TIMEOUT: `${REQUEST_TIMEOUT_MS}ms`,
-  ...(NO_LEASE ? {} : { ROOMCAST__ADAPTER__LEASE: `${LEASE_MS}ms` }),
+  ROOMCAST__ADAPTER__LEASE: `${LEASE_MS}ms`,
 };
 
 /**

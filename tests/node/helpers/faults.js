@@ -6,31 +6,21 @@
 import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 
 /** Brokers of one server, and of several. */
 const SINGLE = ["redis", "nats"];
 const SEVERAL = ["redis-sentinel", "redis-cluster", "nats-cluster"];
 
-/** Deployments whose drivers do not exist yet: their brokers can be started, their tests wait for the drivers. */
-const PENDING = ["redis-sentinel", "redis-cluster"];
-
 /** The deployments that are tested when nothing else is said, and that the page has rows of. */
-export const KINDS = [...SINGLE, ...SEVERAL].filter((kind) => !PENDING.includes(kind));
+export const KINDS = [...SINGLE, ...SEVERAL];
 
-/** FAILURE_KINDS chooses others, pending ones too. */
 const chosen = process.env.FAILURE_KINDS?.split(",") ?? KINDS;
 export const SINGLE_KINDS = SINGLE.filter((kind) => chosen.includes(kind));
 export const CLUSTER_KINDS = SEVERAL.filter((kind) => chosen.includes(kind));
 
-const reference = readFileSync(fileURLToPath(new URL("../../../docs/reference/roomcast.toml", import.meta.url)), "utf8");
-
-/** Why what happens beyond the lease is not tested, or false when it is. */
-export const NO_LEASE = /^lease = /m.test(reference) ? false : "adapter.lease does not exist yet";
-
 /**
  * Every fault: the title of its section, and the kinds of broker that it is injected on (those of one server, when not
- * said). `pending` says why there is no test of it yet.
+ * said).
  */
 export const FAULTS = {
   "broker-killed": { title: "The broker is killed and restarted" },
@@ -39,10 +29,10 @@ export const FAULTS = {
   "connection-reset": { title: "The connections of one node are reset" },
   "connection-stalled": { title: "The connections of one node stall" },
   "node-partitioned": { title: "One node is partitioned from the broker" },
-  "node-partitioned-beyond-lease": { title: "One node is partitioned for longer than the lease", pending: NO_LEASE },
+  "node-partitioned-beyond-lease": { title: "One node is partitioned for longer than the lease" },
   "node-killed": { title: "A node is killed" },
   "node-hung": { title: "A node hangs and goes on" },
-  "node-hung-beyond-lease": { title: "A node hangs for longer than the lease", pending: NO_LEASE },
+  "node-hung-beyond-lease": { title: "A node hangs for longer than the lease" },
   flood: { title: "A flood in one room" },
   "slow-client": { title: "A client that does not read" },
   "dead-client": { title: "A client that is gone without a word" },
@@ -53,9 +43,9 @@ export const FAULTS = {
   "server-partitioned": { title: "One NATS server of three is out of reach", kinds: ["nats-cluster"] },
 };
 
-/** The faults of a kind of broker that have a test. */
+/** The faults that are injected on a kind of broker. */
 export const faultsOf = (kind) =>
-  Object.keys(FAULTS).filter((id) => !FAULTS[id].pending && (FAULTS[id].kinds ?? SINGLE).includes(kind));
+  Object.keys(FAULTS).filter((id) => (FAULTS[id].kinds ?? SINGLE).includes(kind));
 
 /** Where the rows go, a JSON object on each line. */
 export const rowsFile = process.env.FAILURE_ROWS ?? path.join(os.tmpdir(), `roomcast-failures-${process.ppid}.jsonl`);
