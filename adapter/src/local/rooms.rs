@@ -4,7 +4,7 @@
 //! under the write lock of the socket's shard (see `sockets`), which is taken before any lock of this index.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -38,11 +38,17 @@ pub(crate) trait RoomObserver: Send + Sync {
 
 pub(crate) type Members = IndexMap<SocketId, Arc<Mailbox>, FxBuildHasher>;
 /// Room names are the users' own, hence a keyed hash.
-type Shard = HashMap<Room, Members, RandomState>;
+#[cfg(not(feature = "simulation"))]
+type Keyed = std::hash::RandomState;
+/// The simulation replays a story: rooms are walked in the same order each time.
+#[cfg(feature = "simulation")]
+type Keyed = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
+
+type Shard = HashMap<Room, Members, Keyed>;
 
 pub(crate) struct Rooms {
     shards: [RwLock<Shard>; SHARDS],
-    hasher: RandomState,
+    hasher: Keyed,
     observer: Option<Arc<dyn RoomObserver>>,
 }
 
@@ -52,7 +58,7 @@ impl Rooms {
     }
 
     pub(crate) fn new(observer: Option<Arc<dyn RoomObserver>>) -> Self {
-        Self { shards: std::array::from_fn(|_| RwLock::default()), hasher: RandomState::new(), observer }
+        Self { shards: std::array::from_fn(|_| RwLock::default()), hasher: Keyed::default(), observer }
     }
 
     fn shard_of(&self, room: &str) -> usize {
