@@ -14,8 +14,8 @@ import Redis from "ioredis";
 import { startOwnBroker, startServer } from "./brokers.js";
 import { natsPublish, redisChannel } from "./bus.js";
 import { until } from "./deadline.js";
-import { startProxy } from "./proxy.js";
 import { Child, freePort, portOpen, program, temporaryDirectory } from "./processes.js";
+import { startProxy } from "./proxy.js";
 
 /** `proxied` puts a proxy before each server of a NATS cluster; it is the server's `proxy`. */
 export const startDeployment = (kind, options = {}) => starters[kind](options);
