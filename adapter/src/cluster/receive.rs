@@ -205,14 +205,15 @@ impl Node {
     }
 
     fn broadcast(&self, from: Identity, broadcast: Broadcast) {
+        // First, so that what cannot be read does not take its number from what can.
+        let Ok(packet) = EncodedPacket::from_frames(broadcast.frames) else {
+            return self.count_malformed(WireError::Invalid);
+        };
         if broadcast.id != 0 && !self.recent.lock().is_new(from, broadcast.id) {
             self.counters.duplicate.add(1);
             return;
         }
         let Some(namespace) = self.find(&broadcast.namespace) else { return };
-        let Ok(packet) = EncodedPacket::from_frames(broadcast.frames) else {
-            return self.count_malformed(WireError::Invalid);
-        };
         let outgoing = Outgoing {
             packet,
             emitted_at: StdInstant::now(),
