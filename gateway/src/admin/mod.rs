@@ -9,7 +9,8 @@ use axum::response::{Html, IntoResponse, Response};
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use crate::backend::http_api::{Api, Code, Problem};
+use crate::backend::http_api::Api;
+use crate::backend::{Code, Problem};
 use crate::config::Transport;
 
 const PAGE: &str = include_str!("console.html");
@@ -49,8 +50,8 @@ pub(crate) async fn stats(State(api): State<Api>) -> axum::Json<Value> {
         "node": node.factory().node(),
         "version": env!("CARGO_PKG_VERSION"),
         "adapter": stats.adapter,
-        "ready": api.unready().is_none(),
-        "reason": api.unready(),
+        "ready": api.node.unready().is_none(),
+        "reason": api.node.unready(),
         "uptime_seconds": api.started.elapsed().as_secs(),
         "nodes": node.factory().nodes(),
         "connections": {

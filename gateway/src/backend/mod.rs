@@ -1,4 +1,10 @@
 //! How backends reach the gateway, and what serves clients where there is none. Owns no protocol of clients.
 
+pub(crate) mod calls;
+pub(crate) mod clients;
 pub mod http_api;
-pub(crate) mod rooms;
+mod node;
+mod problem;
+
+pub use node::{Node, NodeStats};
+pub use problem::{Code, Problem};

@@ -7,6 +7,9 @@ use toml::{Table, Value};
 
 use super::{Config, Key, Kind};
 
+/// What a table is called whose name is the user's choice.
+const EXAMPLE_NAME: &str = "orders";
+
 impl Config {
     /// The default configuration, with the documentation of each key. Loading it gives [`Config::default`].
     pub fn default_toml() -> String {
@@ -44,6 +47,10 @@ fn keys(out: &mut String, path: &str, keys: &[Key], defaults: &Table, off: bool)
                 let empty = Table::new();
                 let default = default.and_then(Value::as_table).unwrap_or(&empty);
                 self::keys(out, &format!("{path}{name}."), inner, default, off);
+            }
+            (Kind::Map(inner), _) => {
+                head(out, key, &format!("# [{path}{name}.{EXAMPLE_NAME}]"));
+                self::keys(out, &format!("{path}{name}.{EXAMPLE_NAME}."), inner, &example_item(name), true);
             }
             (Kind::List(inner), default) => {
                 let items = default.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);

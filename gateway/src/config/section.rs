@@ -26,12 +26,14 @@ pub enum Kind {
     Table(&'static [Key]),
     /// An array of tables with these keys.
     List(&'static [Key]),
+    /// A table of tables with these keys, each under a name of the user's choice.
+    Map(&'static [Key]),
 }
 
 /// Declares a section: a struct with a default for each key.
 ///
-/// `field as "name"` gives a key a name in the file that differs from the field's. `tables` and `lists` hold sections
-/// inside the section.
+/// `field as "name"` gives a key a name in the file that differs from the field's. `tables`, `lists` and `maps` hold
+/// sections inside the section.
 macro_rules! section {
     (
         $(#[doc = $section_doc:literal])*
@@ -44,6 +46,7 @@ macro_rules! section {
         }
         $(tables { $( $table:ident $(as $table_wire:literal)? : $table_type:ty, )* })?
         $(lists { $( $list:ident $(as $list_wire:literal)? : $list_type:ty = $list_default:expr, )* })?
+        $(maps { $( $map:ident $(as $map_wire:literal)? : $map_type:ty, )* })?
     ) => {
         $(#[doc = $section_doc])*
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -65,6 +68,11 @@ macro_rules! section {
                 $(#[serde(rename = $list_wire)])?
                 pub $list: Vec<$list_type>,
             )*)?
+            $($(
+                #[doc = concat!("The tables of `", stringify!($map), "`, by name.")]
+                $(#[serde(rename = $map_wire)])?
+                pub $map: std::collections::BTreeMap<String, $map_type>,
+            )*)?
         }
 
         impl Default for $name {
@@ -73,6 +81,7 @@ macro_rules! section {
                     $( $field: $default, )*
                     $($( $table: <$table_type>::default(), )*)?
                     $($( $list: $list_default, )*)?
+                    $($( $map: std::collections::BTreeMap::new(), )*)?
                 }
             }
         }
@@ -100,6 +109,12 @@ macro_rules! section {
                     doc: <$list_type>::DOC,
                     example: None,
                     kind: $crate::config::Kind::List(<$list_type>::KEYS),
+                }, )*)?
+                $($( $crate::config::Key {
+                    name: $crate::config::section::name!($map $($map_wire)?),
+                    doc: <$map_type>::DOC,
+                    example: None,
+                    kind: $crate::config::Kind::Map(<$map_type>::KEYS),
                 }, )*)?
             ];
         }

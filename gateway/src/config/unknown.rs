@@ -27,6 +27,15 @@ fn walk(table: &Table, keys: &[Key], path: &mut Vec<Step>, found: &mut Vec<Vec<S
         match (keys.iter().find(|key| key.name == name).map(|key| &key.kind), value) {
             (None, _) => found.push(path.clone()),
             (Some(Kind::Table(keys)), Value::Table(table)) => walk(table, keys, path, found),
+            (Some(Kind::Map(keys)), Value::Table(items)) => {
+                for (name, item) in items {
+                    path.push(Step::Key(name.clone()));
+                    if let Value::Table(table) = item {
+                        walk(table, keys, path, found);
+                    }
+                    path.pop();
+                }
+            }
             (Some(Kind::List(keys)), Value::Array(items)) => {
                 for (index, item) in items.iter().enumerate() {
                     path.push(Step::Index(index));
@@ -63,6 +72,12 @@ pub(super) fn lookup(path: &str) -> Option<&'static Key> {
             _ if names.peek().is_none() => return Some(key),
             Kind::Value => return None,
             Kind::Table(keys) | Kind::List(keys) => keys,
+            // The name is the user's: any will do.
+            Kind::Map(keys) => {
+                names.next();
+                names.peek()?;
+                keys
+            }
         };
     }
 }
@@ -95,7 +110,7 @@ pub(super) fn nearest(path: &str) -> Option<String> {
 fn collect(keys: &[Key], parent: &str, known: &mut Vec<String>) {
     for key in keys {
         let path = format!("{parent}{}", key.name);
-        if let Kind::Table(keys) | Kind::List(keys) = key.kind {
+        if let Kind::Table(keys) | Kind::List(keys) | Kind::Map(keys) = key.kind {
             collect(keys, &format!("{path}."), known);
         }
         known.push(path);

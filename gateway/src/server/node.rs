@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use roomcast_adapter::{Adapter, AdapterFactory};
 
 use super::Io;
-use crate::backend::http_api::{Node, NodeStats};
+use crate::backend::{Node, NodeStats};
 use crate::config::AdapterKind;
 use crate::metrics::Metrics;
 

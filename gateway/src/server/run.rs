@@ -19,8 +19,9 @@ use super::counters::{ReadLink, export_counters, export_link};
 use super::node::GatewayNode;
 use super::outages::export_outages;
 use super::{Io, serve};
+use crate::backend::Node;
+use crate::backend::clients::ClientHandler;
 use crate::backend::http_api::{self, Settings};
-use crate::backend::rooms::RoomHandler;
 use crate::config::{AdapterKind, Config, Loaded, LogFormat, RedisPubSub};
 use crate::metrics::Metrics;
 
@@ -74,14 +75,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let io = Io::builder().config(config.clone()).adapter(Arc::clone(&factory)).metrics(metrics);
     let io = io.only_configured_namespaces().build();
     for rules in &config.namespaces {
-        io.of(&rules.name).set_handler(Arc::new(RoomHandler::new(rules.clone())));
+        io.of(&rules.name).set_handler(Arc::new(ClientHandler::new(rules.clone())));
     }
     let node = GatewayNode::new(io.clone(), config.adapter.kind);
     let keyless = config.api.keys.is_empty();
     let console = io.mounted_at(CONSOLE_PATH).router();
     let console = console.layer(axum::middleware::from_fn_with_state(keyless, http_api::own_page_only));
-    let routes = http_api::router(Arc::clone(&node) as Arc<dyn http_api::Node>, Settings::from(&config))
-        .merge(console);
+    let routes = http_api::router(Arc::clone(&node) as Arc<dyn Node>, Settings::from(&config)).merge(console);
     let (stop_api, api_stopped) = tokio::sync::oneshot::channel::<()>();
     let api_address = api.local_addr().unwrap_or(config.api.listen);
     let api_task = tokio::spawn(async move {

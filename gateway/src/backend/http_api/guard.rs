@@ -8,10 +8,11 @@ use axum::response::{IntoResponse, Response};
 use subtle::{Choice, ConstantTimeEq as _};
 
 use super::{Api, Code, Problem};
+use crate::backend::calls::Caller;
 use crate::config::{Secret, is_same_origin};
 
 /// Lets a request to `/v1` or to the console's figures pass, or not.
-pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if path.starts_with("/v1/") || path == "/console/stats" {
         let keys = &api.settings.keys;
@@ -22,6 +23,7 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
             let detail = "this needs the header \"Authorization: Bearer <api key>\"";
             return Problem::new(Code::Unauthorized, detail).into_response();
         }
+        request.extensions_mut().insert(Caller::unlimited());
     }
     next.run(request).await
 }

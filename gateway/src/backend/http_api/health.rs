@@ -15,7 +15,7 @@ pub(super) async fn livez() -> Response {
 /// The node can serve clients, and its broker is there.
 pub(super) async fn readyz(State(api): State<Api>) -> Response {
     let node = api.node.factory().node();
-    match api.unready() {
+    match api.node.unready() {
         None => axum::Json(json!({ "ready": true, "node": node })).into_response(),
         Some(reason) => {
             let body = axum::Json(json!({ "ready": false, "reason": reason, "node": node }));

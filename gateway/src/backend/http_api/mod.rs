@@ -1,16 +1,14 @@
 //! The HTTP API: what a backend can do with one JSON request, and what an operator asks of a node.
 //!
-//! Owns the calls of `/v1`, their bodies, answers and problems, and the routes for probes and metrics. It reaches the
-//! gateway only through [`Node`]; it opens no listener and knows no connection.
+//! Owns how the calls of `/v1` are spoken in HTTP, and the routes for probes and metrics. What a call does is told in
+//! `calls`; it reaches the gateway only through [`Node`], opens no listener and knows no connection.
 
 mod body;
 mod emit;
 mod guard;
 mod health;
 mod manage;
-mod problem;
 mod read;
-mod selector;
 #[cfg(test)]
 mod tests;
 
@@ -20,43 +18,13 @@ use std::time::Instant;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
-use roomcast_adapter::{Adapter, AdapterFactory, Status};
 
+use super::calls::Calls;
+use super::{Code, Node, Problem};
 use crate::admin;
 use crate::config::{Config, Secret};
-use crate::metrics::Metrics;
 
 pub use guard::{allows_page, own_page_only};
-pub use problem::{Code, Problem};
-
-/// The node, as the API sees it.
-pub trait Node: Send + Sync + 'static {
-    /// The adapter of a namespace that exists on this node.
-    fn adapter(&self, namespace: &str) -> Option<Arc<dyn Adapter>>;
-
-    /// The node's place in the cluster.
-    fn factory(&self) -> &Arc<dyn AdapterFactory>;
-
-    /// Whether clients are taken: the listeners stand and the node is not draining.
-    fn is_serving(&self) -> bool;
-
-    /// What the node counts.
-    fn metrics(&self) -> &Arc<Metrics>;
-
-    /// Figures for people.
-    fn stats(&self) -> NodeStats;
-}
-
-/// Figures of a node that no metric holds.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NodeStats {
-    /// The kind of adapter: "memory", "redis", "nats".
-    pub adapter: &'static str,
-    /// Rooms with members on this node, those of single sockets not counted.
-    pub rooms: usize,
-    /// The namespaces, with their sockets on this node.
-    pub namespaces: Vec<(String, usize)>,
-}
 
 /// What the API has to know of the configuration.
 #[derive(Debug, Clone)]
@@ -83,40 +51,16 @@ impl From<&Config> for Settings {
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) node: Arc<dyn Node>,
+    pub(crate) calls: Arc<Calls>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) started: Instant,
-}
-
-impl Api {
-    /// The adapter of the namespace that a request names: "/" when it names none, and `chat` is `/chat` as in Socket.IO.
-    fn adapter(&self, namespace: Option<&str>) -> Result<(String, Arc<dyn Adapter>), Problem> {
-        let namespace = match namespace {
-            None => "/".to_owned(),
-            Some(name) if name.starts_with('/') => name.to_owned(),
-            Some(name) => format!("/{name}"),
-        };
-        match self.node.adapter(&namespace) {
-            Some(adapter) => Ok((namespace, adapter)),
-            None => Err(Problem::new(Code::NotFound, format!("there is no namespace \"{namespace}\""))),
-        }
-    }
-
-    /// Why the node is not ready, if it is not.
-    pub(crate) fn unready(&self) -> Option<&'static str> {
-        if !self.node.is_serving() {
-            return Some("not_serving");
-        }
-        match *self.node.factory().status().borrow() {
-            Status::Ready => None,
-            Status::Unavailable => Some("broker_unavailable"),
-        }
-    }
 }
 
 /// The routes of the api listener. Whatever else is mounted there needs the layer
 /// [`own_page_only`].
 pub fn router(node: Arc<dyn Node>, settings: Settings) -> Router {
-    let api = Api { node, settings: Arc::new(settings), started: Instant::now() };
+    let calls = Arc::new(Calls::new(Arc::clone(&node), settings.max_attachments));
+    let api = Api { node, calls, settings: Arc::new(settings), started: Instant::now() };
     Router::new()
         .route("/v1/emit", post(emit::emit))
         .route("/v1/join", post(manage::join))
@@ -130,8 +74,8 @@ pub fn router(node: Arc<dyn Node>, settings: Settings) -> Router {
         .route("/metrics", get(health::metrics))
         .route("/console", get(admin::console))
         .route("/console/stats", get(admin::stats))
-        .fallback(problem::no_such_path)
-        .method_not_allowed_fallback(problem::no_such_method)
+        .fallback(super::problem::no_such_path)
+        .method_not_allowed_fallback(super::problem::no_such_method)
         .layer(from_fn_with_state(api.clone(), guard::guard))
         .layer(from_fn_with_state(api.clone(), guard::count))
         .layer(from_fn(guard::harden))

@@ -1,134 +1,43 @@
-//! `GET /v1/rooms/{room}`, its `/sockets`, and `/v1/nodes`: what a backend can ask. A partial answer names what is missing.
+//! `GET /v1/rooms/{room}`, its `/sockets`, and `/v1/nodes`.
 
-use std::time::SystemTime;
-
+use axum::Extension;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use roomcast_adapter::{Collected, NodeInfo, NodeTag, RemoteSocket, Room, SocketId};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{Api, Problem};
-
-/// Sockets on a page, unless the caller says how many.
-const DEFAULT_PAGE: usize = 100;
-/// The most sockets on a page.
-const MAX_PAGE: usize = 1_000;
+use crate::backend::calls::{Caller, NodesAnswer, Page, RoomAnswer, SocketsAnswer};
 
 #[derive(Deserialize)]
 pub(super) struct Within {
     namespace: Option<String>,
 }
 
-#[derive(Serialize)]
-pub(super) struct RoomAnswer {
-    namespace: String,
-    room: String,
-    /// Sockets in the room, in the whole cluster.
-    sockets: usize,
-    /// No live node's share is older than this (RFC 3339).
-    as_of: String,
-    /// Every live node's share is in it.
-    exact: bool,
-    missing_nodes: Vec<NodeTag>,
-}
-
 pub(super) async fn room(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     room: Result<Path<String>, PathRejection>,
     within: Result<Query<Within>, QueryRejection>,
 ) -> Result<axum::Json<RoomAnswer>, Problem> {
     let Path(room) = room.map_err(|error| Problem::invalid(error.body_text()))?;
     let Query(within) = within.map_err(|error| Problem::invalid(error.body_text()))?;
-    let (namespace, adapter) = api.adapter(within.namespace.as_deref())?;
-    let count = adapter.room_count(&room).await;
-    // Without the broker a node does not know who else is there.
-    let exact = count.exact && api.unready() != Some("broker_unavailable");
-    let now = SystemTime::now();
-    Ok(axum::Json(RoomAnswer {
-        namespace,
-        room,
-        sockets: count.sockets,
-        as_of: rfc3339(now.checked_sub(count.age).unwrap_or(now)),
-        exact,
-        missing_nodes: count.missing,
-    }))
-}
-
-#[derive(Deserialize)]
-pub(super) struct Page {
-    namespace: Option<String>,
-    limit: Option<usize>,
-    cursor: Option<SocketId>,
-}
-
-#[derive(Serialize)]
-pub(super) struct SocketsAnswer {
-    namespace: String,
-    room: String,
-    sockets: Vec<SocketAnswer>,
-    /// Asks for the next page; not there when this is the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cursor: Option<SocketId>,
-    missing_nodes: Vec<NodeTag>,
-}
-
-#[derive(Serialize)]
-struct SocketAnswer {
-    id: SocketId,
-    rooms: Vec<Room>,
-    data: serde_json::Value,
+    api.calls.room(&caller, within.namespace.as_deref(), room).await.map(axum::Json)
 }
 
 pub(super) async fn room_sockets(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     room: Result<Path<String>, PathRejection>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<axum::Json<SocketsAnswer>, Problem> {
     let Path(room) = room.map_err(|error| Problem::invalid(error.body_text()))?;
     let Query(page) = page.map_err(|error| Problem::invalid(error.body_text()))?;
-    let limit = page.limit.unwrap_or(DEFAULT_PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Problem::invalid(format!("`limit` has to be from 1 to {MAX_PAGE}")));
-    }
-    let (namespace, adapter) = api.adapter(page.namespace.as_deref())?;
-    let Collected { value, missing } = adapter.room_sockets(&room, page.cursor, limit).await;
-    let cursor = value.last().filter(|_| value.len() == limit).map(|socket| socket.id);
-    let answer = |RemoteSocket { id, rooms, data, .. }| SocketAnswer { id, rooms, data };
-    let sockets = value.into_iter().map(answer).collect();
-    Ok(axum::Json(SocketsAnswer { namespace, room, sockets, cursor, missing_nodes: missing }))
+    api.calls.room_sockets(&caller, room, page).await.map(axum::Json)
 }
 
-fn rfc3339(time: SystemTime) -> String {
-    humantime::format_rfc3339_millis(time).to_string()
-}
-
-#[derive(Serialize)]
-pub(super) struct NodesAnswer {
-    /// The node that answers.
-    node: NodeTag,
-    nodes: Vec<NodeAnswer>,
-}
-
-#[derive(Serialize)]
-struct NodeAnswer {
-    id: NodeTag,
-    /// As the node said with its last sign of life; nothing of a node of an older version.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sockets: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rooms: Option<u64>,
-    as_of: String,
-}
-
-pub(super) async fn nodes(State(api): State<Api>) -> axum::Json<NodesAnswer> {
-    let factory = api.node.factory();
-    let now = SystemTime::now();
-    let answer = |info: NodeInfo| NodeAnswer {
-        id: info.tag,
-        sockets: info.sockets,
-        rooms: info.rooms,
-        as_of: rfc3339(now.checked_sub(info.age).unwrap_or(now)),
-    };
-    let nodes = factory.node_infos().into_iter().map(answer).collect();
-    axum::Json(NodesAnswer { node: factory.node(), nodes })
+pub(super) async fn nodes(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Result<axum::Json<NodesAnswer>, Problem> {
+    api.calls.nodes(&caller).map(axum::Json)
 }

@@ -13,7 +13,7 @@ use roomcast_adapter::{
 use roomcast_protocol::socketio::{AckId, Args};
 use tokio::sync::{mpsc, watch};
 
-use super::super::{Node, NodeStats};
+use crate::backend::{Node, NodeStats};
 use crate::metrics::Metrics;
 
 /// What the adapter was asked to do.

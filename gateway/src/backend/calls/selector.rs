@@ -7,11 +7,11 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 
-use super::Problem;
+use crate::backend::Problem;
 
 /// The positive half: `"all"`, or lists.
 #[derive(Debug)]
-pub(super) enum To {
+pub(crate) enum To {
     All,
     Lists(Lists),
 }
@@ -19,7 +19,7 @@ pub(super) enum To {
 /// A union of rooms, users and sockets.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Lists {
+pub(crate) struct Lists {
     rooms: Vec<String>,
     users: Vec<String>,
     sockets: Vec<SocketId>,

@@ -81,7 +81,7 @@ impl Problem {
     }
 
     /// A body that is JSON, but not what the call takes.
-    pub(super) fn invalid(detail: impl Into<String>) -> Self {
+    pub(crate) fn invalid(detail: impl Into<String>) -> Self {
         Self::new(Code::InvalidRequest, detail)
     }
 }

@@ -10,36 +10,18 @@ use roomcast_adapter::{Outgoing, Room, Selector};
 use roomcast_protocol::socketio::{Args, EncodedPacket};
 
 use crate::config::{Access, Namespace as Rules};
-use crate::handler::{NamespaceHandler, Step};
+use crate::handler::Step;
 use crate::namespace::{Ack, Event, Socket, check_event_name};
+
+use super::{ClientHandler, FORBIDDEN, INVALID, Refused, refuse};
 
 /// The longest name of a room that a client may choose, in bytes.
 const MAX_ROOM_NAME: usize = 512;
 
-/// Why a client's request is refused: `{"error":{"code":…,"status":…}}` in the ack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Refused {
-    code: &'static str,
-    status: u16,
-}
-
-const INVALID: Refused = Refused { code: "invalid_request", status: 400 };
-const FORBIDDEN: Refused = Refused { code: "forbidden", status: 403 };
-const UNKNOWN_EVENT: Refused = Refused { code: "not_found", status: 404 };
-
-/// The handler of a namespace of the gateway.
-pub(crate) struct RoomHandler {
-    rules: Rules,
-}
-
-impl RoomHandler {
-    pub(crate) fn new(rules: Rules) -> Self {
-        Self { rules }
-    }
-
-    fn join(&self, socket: &Socket, event: Event, cx: &mut Context<'_>) -> Step<()> {
+impl ClientHandler {
+    pub(super) fn join(rules: &Rules, socket: &Socket, event: Event, cx: &mut Context<'_>) -> Step<()> {
         let room = match room_of(&event.args) {
-            Ok(room) if self.rules.join_access(&room) == Access::Open => room,
+            Ok(room) if rules.join_access(&room) == Access::Open => room,
             Ok(_) => return refuse(&event.ack, FORBIDDEN),
             Err(refused) => return refuse(&event.ack, refused),
         };
@@ -56,7 +38,7 @@ impl RoomHandler {
         Step::start(join, cx)
     }
 
-    fn leave(socket: &Socket, event: &Event) -> Step<()> {
+    pub(super) fn leave(socket: &Socket, event: &Event) -> Step<()> {
         match room_of(&event.args) {
             // The room of its own id is no room that a client could leave.
             Ok(room) if *room != *socket.id().as_str() => {
@@ -69,13 +51,13 @@ impl RoomHandler {
         }
     }
 
-    fn emit(&self, socket: &Socket, event: &Event, cx: &mut Context<'_>) -> Step<()> {
+    pub(super) fn emit(rules: &Rules, socket: &Socket, event: &Event, cx: &mut Context<'_>) -> Step<()> {
         let (room, name) = match room_of(&event.args).and_then(|room| Ok((room, name_of(&event.args)?))) {
             Ok(target) => target,
             Err(refused) => return refuse(&event.ack, refused),
         };
         let adapter = socket.namespace_inner().adapter();
-        let allowed = match self.rules.emit_access(&room) {
+        let allowed = match rules.emit_access(&room) {
             Access::Open => true,
             Access::Members => adapter.is_member(socket.id(), &room),
             Access::Claims | Access::Webhook | Access::Never => false,
@@ -110,20 +92,6 @@ impl RoomHandler {
     }
 }
 
-impl NamespaceHandler for RoomHandler {
-    fn event(&self, socket: &Socket, event: Event, cx: &mut Context<'_>) -> Step<()> {
-        if *event.name == *self.rules.room_emit {
-            self.emit(socket, &event, cx)
-        } else if *event.name == *self.rules.room_join {
-            self.join(socket, event, cx)
-        } else if *event.name == *self.rules.room_leave {
-            Self::leave(socket, &event)
-        } else {
-            refuse(&event.ack, UNKNOWN_EVENT)
-        }
-    }
-}
-
 fn room_of(args: &Args) -> Result<Room, Refused> {
     let room: String = args.get(0).map_err(|_| INVALID)?;
     let valid = !room.is_empty() && room.len() <= MAX_ROOM_NAME;
@@ -138,9 +106,4 @@ fn name_of(args: &Args) -> Result<String, Refused> {
 
 fn confirm(ack: &Ack) {
     let _ = ack.send(serde_json::json!({ "ok": true }));
-}
-
-fn refuse(ack: &Ack, refused: Refused) -> Step<()> {
-    let _ = ack.refuse(refused.code, refused.status);
-    Step::Done(())
 }

@@ -1,0 +1,62 @@
+//! What a backend may ask of the gateway, whichever way it asks: the calls of the contract, without a transport.
+//!
+//! Owns the bodies, what is checked before anything happens, the rights of a caller, and the answers. HTTP, NATS, Redis
+//! streams and the replies of webhooks are ways in; none is known here.
+
+mod caller;
+mod emit;
+mod manage;
+mod read;
+mod selector;
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use roomcast_adapter::Adapter;
+
+use super::{Code, Node, Problem};
+
+pub(crate) use caller::{Caller, Scope};
+pub(crate) use emit::{Emit, Emitted};
+pub(crate) use manage::{Disconnect, Done, Rooms};
+pub(crate) use read::{NodesAnswer, Page, RoomAnswer, SocketsAnswer};
+
+/// The calls, as one node serves them.
+pub(crate) struct Calls {
+    node: Arc<dyn Node>,
+    /// The most binary attachments in one event: a client closes its connection when it gets more.
+    max_attachments: usize,
+}
+
+impl Calls {
+    pub(crate) fn new(node: Arc<dyn Node>, max_attachments: usize) -> Self {
+        Self { node, max_attachments }
+    }
+
+    /// The namespace that a call names, for a caller who may use it: "/" when it names none, and `chat` is `/chat` as in
+    /// Socket.IO.
+    fn namespace(
+        &self,
+        caller: &Caller,
+        scope: Scope,
+        name: Option<&str>,
+    ) -> Result<(String, Arc<dyn Adapter>), Problem> {
+        let name = match name {
+            None => "/".to_owned(),
+            Some(name) if name.starts_with('/') => name.to_owned(),
+            Some(name) => format!("/{name}"),
+        };
+        caller.check(scope)?;
+        match self.node.adapter(&name) {
+            Some(adapter) => Ok((name, adapter)),
+            None => Err(Problem::new(Code::NotFound, format!("there is no namespace \"{name}\""))),
+        }
+    }
+}
+
+/// The id by which a call can be found again: 96 random bits.
+fn call_id() -> Result<String, Problem> {
+    let mut random = [0; 12];
+    getrandom::fill(&mut random).map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+    Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random))
+}

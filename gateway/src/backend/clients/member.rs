@@ -1,0 +1,27 @@
+//! What the gateway remembers of a client beside its socket.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde_json::{Map, Value};
+
+/// What is known of a client that said who it is, or of which a backend said something. Others have none: an anonymous
+/// client costs nothing here.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Member {
+    /// Who it is: `sub` of the token, or what the backend answered to `roomcast.connect`. It is in the room `user:<sub>`.
+    pub(crate) user: Option<Arc<str>>,
+    /// The verified claims of its token.
+    pub(crate) claims: Option<Arc<Map<String, Value>>>,
+    /// What backends keep with the socket: `state` of their replies.
+    pub(crate) state: Option<Arc<Value>>,
+    /// When the session ends, unless it is refreshed.
+    pub(crate) expires_at: Option<SystemTime>,
+}
+
+impl Member {
+    /// The room of all the sockets of a user.
+    pub(crate) fn room_of(user: &str) -> String {
+        format!("user:{user}")
+    }
+}

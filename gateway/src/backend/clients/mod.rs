@@ -1,0 +1,59 @@
+//! The clients of a namespace of the gateway: who is let in, what they may do among themselves, and what goes to backends.
+//!
+//! Owns the order in which these are asked, and what is remembered of a client. Stock clients need no library for it: all
+//! that they say are events.
+
+#[expect(dead_code, reason = "sessions are next")]
+mod member;
+mod rooms;
+
+use std::task::Context;
+
+use arc_swap::ArcSwap;
+
+use crate::config::Namespace as Rules;
+use crate::handler::{NamespaceHandler, Step};
+use crate::namespace::{Ack, Event, Socket};
+
+/// Why a client's request is refused: `{"error":{"code":…,"status":…}}` in the ack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Refused {
+    code: &'static str,
+    status: u16,
+}
+
+const INVALID: Refused = Refused { code: "invalid_request", status: 400 };
+const FORBIDDEN: Refused = Refused { code: "forbidden", status: 403 };
+const UNKNOWN_EVENT: Refused = Refused { code: "not_found", status: 404 };
+
+/// The handler of a namespace of the gateway.
+pub(crate) struct ClientHandler {
+    /// May be replaced while clients are connected: each event goes by the rules that hold when it comes.
+    rules: ArcSwap<Rules>,
+}
+
+impl ClientHandler {
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self { rules: ArcSwap::from_pointee(rules) }
+    }
+}
+
+impl NamespaceHandler for ClientHandler {
+    fn event(&self, socket: &Socket, event: Event, cx: &mut Context<'_>) -> Step<()> {
+        let rules = self.rules.load();
+        if *event.name == *rules.room_emit {
+            Self::emit(&rules, socket, &event, cx)
+        } else if *event.name == *rules.room_join {
+            Self::join(&rules, socket, event, cx)
+        } else if *event.name == *rules.room_leave {
+            Self::leave(socket, &event)
+        } else {
+            refuse(&event.ack, UNKNOWN_EVENT)
+        }
+    }
+}
+
+fn refuse(ack: &Ack, refused: Refused) -> Step<()> {
+    let _ = ack.refuse(refused.code, refused.status);
+    Step::Done(())
+}

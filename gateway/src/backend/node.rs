@@ -1,0 +1,48 @@
+//! The node as backends reach it. Owns the seam between the ways in and the running gateway: who serves a call knows
+//! nothing else of the node, and no connection.
+
+use std::sync::Arc;
+
+use roomcast_adapter::{Adapter, AdapterFactory, Status};
+
+use crate::metrics::Metrics;
+
+/// The node, as backends see it.
+pub trait Node: Send + Sync + 'static {
+    /// The adapter of a namespace that exists on this node.
+    fn adapter(&self, namespace: &str) -> Option<Arc<dyn Adapter>>;
+
+    /// The node's place in the cluster.
+    fn factory(&self) -> &Arc<dyn AdapterFactory>;
+
+    /// Whether clients are taken: the listeners stand and the node is not draining.
+    fn is_serving(&self) -> bool;
+
+    /// What the node counts.
+    fn metrics(&self) -> &Arc<Metrics>;
+
+    /// Figures for people.
+    fn stats(&self) -> NodeStats;
+
+    /// Why the node is not ready, if it is not.
+    fn unready(&self) -> Option<&'static str> {
+        if !self.is_serving() {
+            return Some("not_serving");
+        }
+        match *self.factory().status().borrow() {
+            Status::Ready => None,
+            Status::Unavailable => Some("broker_unavailable"),
+        }
+    }
+}
+
+/// Figures of a node that no metric holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeStats {
+    /// The kind of adapter: "memory", "redis", "nats".
+    pub adapter: &'static str,
+    /// Rooms with members on this node, those of single sockets not counted.
+    pub rooms: usize,
+    /// The namespaces, with their sockets on this node.
+    pub namespaces: Vec<(String, usize)>,
+}
