@@ -114,7 +114,7 @@ section! {
 }
 
 /// Which publish/subscribe of a Redis Cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RedisPubSub {
     /// What the nodes can do.
@@ -126,7 +126,7 @@ pub enum RedisPubSub {
 }
 
 /// Which adapter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AdapterKind {
     /// One node alone.

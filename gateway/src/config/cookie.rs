@@ -21,7 +21,7 @@ section! {
 }
 
 /// The SameSite attribute of a cookie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SameSite {
     /// Also when a link leads here.

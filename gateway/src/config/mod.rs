@@ -18,6 +18,7 @@ mod namespace;
 mod pattern;
 mod public;
 mod reference;
+mod schema;
 mod secret;
 mod section;
 mod units;

@@ -93,6 +93,16 @@ impl Serialize for RoomPattern {
     }
 }
 
+impl schemars::JsonSchema for RoomPattern {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "RoomPattern".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string" })
+    }
+}
+
 impl<'de> Deserialize<'de> for RoomPattern {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(|text| Self::from(text.as_str()))

@@ -1,5 +1,5 @@
-//! The default configuration as a commented file, written from the structs. `docs/reference/roomcast.toml` is a copy,
-//! and a test compares.
+//! The settings for people, written from the structs: a commented file and a page. `docs/reference/roomcast.toml` and
+//! `configuration.md` are copies, and a test compares.
 
 use std::fmt::Write as _;
 
@@ -18,6 +18,65 @@ impl Config {
         comment(&mut out, Self::DOC);
         keys(&mut out, "", Self::KEYS, &defaults, false);
         out
+    }
+}
+
+impl Config {
+    /// Every setting as a page of tables: key, default, environment variable, meaning.
+    pub fn reference_page() -> String {
+        let defaults = Table::try_from(Config::default()).expect("the defaults are TOML");
+        let mut page = String::from(
+            "# Settings\n\nWritten from the code. [roomcast.toml](roomcast.toml) is the same as a file to begin with,\n\
+             [roomcast.schema.json](roomcast.schema.json) a JSON Schema for editors. One file (TOML, or the same keys as \
+             JSON),\nthe environment over it, flags over that. A duration is `\"25s\"` or a number of milliseconds, a size \
+             `\"16MiB\"` or a number\nof bytes, a secret itself, `env:NAME` or `file:PATH`. Lists of tables can only stand in \
+             the file.\n",
+        );
+        section_page(&mut page, "", Self::KEYS, Some(&defaults), true);
+        page
+    }
+}
+
+/// The table of one section, then its inner sections. `path` is its name with a dot behind; `env` says whether the
+/// environment can set it.
+fn section_page(page: &mut String, path: &str, keys: &[Key], defaults: Option<&Table>, env: bool) {
+    let values: Vec<_> = keys.iter().filter(|key| matches!(key.kind, Kind::Value)).collect();
+    if !values.is_empty() {
+        page.push_str(if env {
+            "\n| key | default | environment | |\n|---|---|---|---|\n"
+        } else {
+            "\n| key | default | |\n|---|---|---|\n"
+        });
+    }
+    for key in values {
+        let default = defaults.and_then(|defaults| defaults.get(key.name));
+        let default = default.map(|value| format!("`{value}`")).unwrap_or_default();
+        let name = format!("ROOMCAST__{path}{}", key.name).replace('.', "__").to_uppercase();
+        let name = if env { format!(" `{name}` |") } else { String::new() };
+        let text = super::schema::prose(key.doc).replace('|', "\\|");
+        writeln!(page, "| `{}` | {default} |{name} {text} |", key.name).expect("writing to a string");
+    }
+    for key in keys {
+        let (head, inner, env) = match key.kind {
+            Kind::Value => continue,
+            Kind::Table(inner) => (format!("[{path}{}]", key.name), inner, env),
+            Kind::List(inner) => (format!("[[{path}{}]]", key.name), inner, false),
+            Kind::Map(inner) => (format!("[{path}{}.NAME]", key.name), inner, env),
+        };
+        let inner_path = match key.kind {
+            Kind::Map(_) => format!("{path}{}.NAME.", key.name),
+            _ => format!("{path}{}.", key.name),
+        };
+        writeln!(page, "\n## `{head}`\n\n{}", super::schema::prose(key.doc)).expect("writing to a string");
+        let item;
+        let inner_defaults = match key.kind {
+            Kind::Table(_) => defaults.and_then(|defaults| defaults.get(key.name)).and_then(Value::as_table),
+            _ => {
+                item = example_item(key.name);
+                Some(&item)
+            }
+        };
+        section_page(page, &inner_path, inner, inner_defaults, env);
     }
 }
 
@@ -74,9 +133,23 @@ fn head(out: &mut String, key: &Key, head: &str) {
 /// An item of a list that is empty by default.
 fn example_item(list: &str) -> Table {
     match list {
+        "namespace" => Table::try_from(super::Namespace::default()).expect("the defaults are TOML"),
         "room" => Table::try_from(super::RoomRule::default()).expect("the defaults are TOML"),
         _ => Table::new(),
     }
+}
+
+/// Compares a file of docs/reference with what the code gives, or writes it.
+#[cfg(test)]
+pub(super) fn golden(name: &str, written: &str) {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference");
+    let path = format!("{folder}/{name}");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(folder).unwrap();
+        std::fs::write(&path, written).unwrap();
+    }
+    let copy = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(copy, written, "UPDATE_GOLDEN=1 cargo test -p roomcast --lib reference writes {name}");
 }
 
 #[cfg(test)]
@@ -104,13 +177,11 @@ mod tests {
 
     #[test]
     fn the_copy_in_the_documentation_is_the_same() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/roomcast.toml");
-        let written = Config::default_toml();
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference")).unwrap();
-            std::fs::write(path, &written).unwrap();
-        }
-        let copy = std::fs::read_to_string(path).unwrap_or_default();
-        assert_eq!(copy, written, "UPDATE_GOLDEN=1 cargo test -p roomcast reference writes it");
+        golden("roomcast.toml", &Config::default_toml());
+    }
+
+    #[test]
+    fn the_page_in_the_documentation_is_the_same() {
+        golden("configuration.md", &Config::reference_page());
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// A secret: itself, or `env:NAME` or `file:PATH` until the configuration is loaded. Never printed or serialized.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct Secret(String);
 
@@ -75,7 +75,7 @@ impl Serialize for Secret {
 }
 
 /// A URL, or several with commas between them, in which user, password and query are secret.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct SecretUrl(Secret);
 

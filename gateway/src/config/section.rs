@@ -4,6 +4,8 @@
 //! keys with their documentation, so that the unknown-key check and the default file cannot drift from the structs.
 //! It knows no particular key.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
 /// One key of the configuration, as the reference shows it.
 #[derive(Debug)]
 pub struct Key {
@@ -15,6 +17,8 @@ pub struct Key {
     pub example: Option<&'static str>,
     /// What stands under it.
     pub kind: Kind,
+    /// The JSON Schema of a value.
+    pub schema: Option<fn() -> Schema>,
 }
 
 /// What stands under a key.
@@ -97,24 +101,28 @@ macro_rules! section {
                     doc: &[$($doc),*],
                     example: $crate::config::section::example!($($example)?),
                     kind: $crate::config::Kind::Value,
+                    schema: Some($crate::config::section::schema!([$($($serde)*)?] $type)),
                 }, )*
                 $($( $crate::config::Key {
                     name: $crate::config::section::name!($table $($table_wire)?),
                     doc: <$table_type>::DOC,
                     example: None,
                     kind: $crate::config::Kind::Table(<$table_type>::KEYS),
+                    schema: None,
                 }, )*)?
                 $($( $crate::config::Key {
                     name: $crate::config::section::name!($list $($list_wire)?),
                     doc: <$list_type>::DOC,
                     example: None,
                     kind: $crate::config::Kind::List(<$list_type>::KEYS),
+                    schema: None,
                 }, )*)?
                 $($( $crate::config::Key {
                     name: $crate::config::section::name!($map $($map_wire)?),
                     doc: <$map_type>::DOC,
                     example: None,
                     kind: $crate::config::Kind::Map(<$map_type>::KEYS),
+                    schema: None,
                 }, )*)?
             ];
         }
@@ -139,4 +147,55 @@ macro_rules! example {
     };
 }
 
-pub(crate) use {example, name, section};
+/// The schema of a value: what has units goes by them, everything else by its type.
+macro_rules! schema {
+    ([with = "units::duration"] $type:ty) => {
+        $crate::config::section::duration_schema
+    };
+    ([with = "units::bytes"] $type:ty) => {
+        $crate::config::section::bytes_schema
+    };
+    ([$($other:tt)*] $type:ty) => {
+        $crate::config::section::schema_of::<$type>
+    };
+}
+
+pub(crate) use {example, name, schema, section};
+
+pub(super) fn duration_schema() -> Schema {
+    json_schema!({
+        "type": ["string", "integer"],
+        "minimum": 0,
+        "pattern": r"^\s*\d+(\s*[a-zA-Z]+(\s*\d+\s*[a-zA-Z]+)*)?\s*$",
+        "examples": ["25s", "300ms", "1m 30s"],
+    })
+}
+
+pub(super) fn bytes_schema() -> Schema {
+    json_schema!({
+        "type": ["string", "integer"],
+        "minimum": 0,
+        "pattern": r"^\s*\d+\s*([kKmMgG]?[iI]?[bB])?\s*$",
+        "examples": ["16MiB", "64kB"],
+    })
+}
+
+/// The schema of a type, in one piece. A key that may be left out is left out, and never null.
+pub(super) fn schema_of<T: JsonSchema>() -> Schema {
+    let settings = schemars::generate::SchemaSettings::draft2020_12().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let mut schema = T::json_schema(&mut SchemaGenerator::new(settings));
+    if let Some(types) = schema.get_mut("type").and_then(serde_json::Value::as_array_mut) {
+        types.retain(|name| name != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            schema.insert("type".to_owned(), only);
+        }
+    }
+    if let Some(choices) = schema.get_mut("anyOf").and_then(serde_json::Value::as_array_mut) {
+        choices.retain(|choice| choice.get("type").is_none_or(|name| name != "null"));
+    }
+    schema
+}
