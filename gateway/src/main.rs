@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     };
     match command {
         Command::Serve(options) => match options.load() {
-            Ok(loaded) => runtime.block_on(roomcast::serve_configured(loaded)),
+            Ok(loaded) => runtime.block_on(roomcast::serve_configured(loaded, options.sources())),
             Err(error) => {
                 eprintln!("roomcast: {error}");
                 ExitCode::from(2)

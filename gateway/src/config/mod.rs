@@ -18,6 +18,7 @@ mod namespace;
 mod pattern;
 mod public;
 mod reference;
+mod reload;
 mod schema;
 mod secret;
 mod section;
@@ -38,6 +39,7 @@ pub use namespace::{Access, Namespace, RoomRule};
 pub use pattern::RoomPattern;
 pub use public::Public;
 pub(crate) use public::is_same_origin;
+pub use reload::Reload;
 pub use secret::{Secret, SecretError, SecretUrl};
 pub use section::{Key, Kind};
 pub(crate) use validate::is_reserved_event;
@@ -60,6 +62,7 @@ section! {
         cookie: Cookie,
         mailbox: Mailbox,
         log: Log,
+        reload: Reload,
     }
     lists {
         namespaces as "namespace": Namespace = vec![Namespace::named("/")],

@@ -149,7 +149,7 @@ pub(super) fn golden(name: &str, written: &str) {
         std::fs::write(&path, written).unwrap();
     }
     let copy = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(copy, written, "UPDATE_GOLDEN=1 cargo test -p roomcast --lib reference writes {name}");
+    assert_eq!(copy, written, "UPDATE_GOLDEN=1 cargo test -p roomcast --lib config writes {name}");
 }
 
 #[cfg(test)]

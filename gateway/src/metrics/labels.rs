@@ -103,6 +103,14 @@ labels! {
         Abandoned = "abandoned",
     }
 
+    /// What became of a configuration that was read again.
+    ReloadResult("result") {
+        /// It holds now.
+        Taken = "taken",
+        /// It has a fault, and nothing changed.
+        Refused = "refused",
+    }
+
     /// The packets of Engine.IO and, in its messages, of Socket.IO.
     PacketKind("type") {
         /// Engine.IO open.

@@ -19,7 +19,7 @@ use prometheus::{
 use crate::config::Transport;
 
 pub use family::{Counters, Gauges};
-pub use labels::{CloseReason, Label, PacketKind, Refusal, UpgradeResult};
+pub use labels::{CloseReason, Label, PacketKind, Refusal, ReloadResult, UpgradeResult};
 pub use source::{Source, SourceKind};
 
 /// Namespaces that get a series of their own. Later ones share "other": with patterns, clients choose names.
@@ -60,6 +60,8 @@ pub struct Metrics {
     pub bytes_received: Counters<Transport>,
     /// Bytes to clients, without HTTP headers and TLS.
     pub bytes_sent: Counters<Transport>,
+    /// Configurations that were read again while the node ran, and had changed.
+    pub reloads: Counters<ReloadResult>,
     /// Events from clients.
     pub events_received: IntCounter,
     /// Acks from clients.
@@ -117,6 +119,11 @@ impl Metrics {
                 "Handshakes and requests that were refused.",
             ),
             upgrades: Counters::new(&registry, "upgrades_total", "Upgrades from polling to WebSocket."),
+            reloads: Counters::new(
+                &registry,
+                "config_reloads_total",
+                "Configurations that were read again while the node ran, and had changed.",
+            ),
             packets_received: Counters::new(&registry, "packets_received_total", "Packets from clients."),
             packets_sent: Counters::new(&registry, "packets_sent_total", "Packets to clients."),
             bytes_received: Counters::new(

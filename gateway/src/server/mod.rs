@@ -5,6 +5,7 @@ mod io;
 mod listener;
 mod node;
 mod outages;
+mod reload;
 mod run;
 
 pub use io::{Io, IoBuilder};

@@ -3,26 +3,30 @@
 //! A node takes clients last: its adapter stands, its API answers, and only then is it ready. It goes in the other order:
 //! not ready first, no new clients, then the connections, then the cluster.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use roomcast_adapter::cluster::{Bus, ClusterConfig, ClusterFactory};
 use roomcast_adapter::nats::{NatsBus, NatsConfig};
 use roomcast_adapter::redis::{PubSub, RedisBus, RedisConfig};
 use roomcast_adapter::{AdapterFactory, LinkStats, LocalFactory, TlsFiles};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use super::counters::{ReadLink, export_counters, export_link};
 use super::node::GatewayNode;
 use super::outages::export_outages;
+use super::reload::{Target, apply, watch_sources};
 use super::{Io, serve};
 use crate::backend::Node;
 use crate::backend::clients::ClientHandler;
 use crate::backend::http_api::{self, Settings};
-use crate::config::{AdapterKind, Config, Loaded, LogFormat, RedisPubSub};
+use crate::config::{AdapterKind, Config, Loaded, LogFormat, RedisPubSub, Sources};
 use crate::metrics::Metrics;
 
 /// Where the console's own sockets connect, on the api listener.
@@ -52,11 +56,17 @@ pub enum RunError {
     },
 }
 
-/// Serves a configuration until SIGINT or SIGTERM: the binary's main job. Logs go to standard error.
-pub async fn serve_configured(loaded: Loaded) -> ExitCode {
-    init_logs(&loaded.config);
+/// Serves a configuration until SIGINT or SIGTERM: the binary's main job. Some of it may change meanwhile ([`Reload`]).
+/// Logs go to standard error.
+///
+/// [`Reload`]: crate::config::Reload
+pub async fn serve_configured(loaded: Loaded, sources: Sources) -> ExitCode {
+    let set_level = init_logs(&loaded.config);
     tracing::info!("{}", crate::cli::summary(&loaded));
-    match run(loaded.config, stop_signal()).await {
+    let metrics = Arc::new(Metrics::new());
+    let (current, changes) = watch::channel(Arc::new(loaded.config));
+    tokio::spawn(watch_sources(sources, current, Arc::clone(&metrics)));
+    match run_changing(changes, metrics, vec![set_level], stop_signal()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the gateway did not start");
@@ -67,21 +77,33 @@ pub async fn serve_configured(loaded: Loaded) -> ExitCode {
 
 /// Runs a gateway until `shutdown` is ready.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    let (_, changes) = watch::channel(Arc::new(config));
+    run_changing(changes, Arc::new(Metrics::new()), Vec::new(), shutdown).await
+}
+
+/// Runs a gateway whose settings may change, until `shutdown` is ready. `targets` take them up beside the gateway.
+async fn run_changing(
+    changes: watch::Receiver<Arc<Config>>,
+    metrics: Arc<Metrics>,
+    mut targets: Vec<Target>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let config = Arc::clone(&changes.borrow());
     let public = bind("public", config.public.listen).await?;
     let api = bind("api", config.api.listen).await?;
-    let metrics = Arc::new(Metrics::new());
     let factory = start_adapter(&config, &metrics).await?;
     export_outages(&metrics, factory.status());
-    let io = Io::builder().config(config.clone()).adapter(Arc::clone(&factory)).metrics(metrics);
+    let io = Io::builder().config(Config::clone(&config)).adapter(Arc::clone(&factory)).metrics(metrics);
     let io = io.only_configured_namespaces().build();
-    for rules in &config.namespaces {
-        io.of(&rules.name).set_handler(Arc::new(ClientHandler::new(rules.clone())));
-    }
+    let namespaces = Namespaces::new(io.clone());
+    namespaces.reload(&config);
+    targets.push(Box::new(move |config| namespaces.reload(config)));
     let node = GatewayNode::new(io.clone(), config.adapter.kind);
     let keyless = config.api.keys.is_empty();
     let console = io.mounted_at(CONSOLE_PATH).router();
     let console = console.layer(axum::middleware::from_fn_with_state(keyless, http_api::own_page_only));
-    let routes = http_api::router(Arc::clone(&node) as Arc<dyn Node>, Settings::from(&config)).merge(console);
+    let routes = http_api::router(Arc::clone(&node) as Arc<dyn Node>, Settings::from(&*config)).merge(console);
+    let settings = tokio::spawn(apply(changes, targets));
     let (stop_api, api_stopped) = tokio::sync::oneshot::channel::<()>();
     let api_address = api.local_addr().unwrap_or(config.api.listen);
     let api_task = tokio::spawn(async move {
@@ -104,6 +126,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     serve(io.clone(), public, shutdown).await;
 
     tracing::info!("shutting down");
+    settings.abort();
     node.set_serving(false);
     io.close().await;
     factory.shutdown().await;
@@ -111,6 +134,32 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     // A client of the API that keeps its connection open must not keep the node alive.
     let _ = tokio::time::timeout(std::time::Duration::from_secs(1), api_task).await;
     Ok(())
+}
+
+/// The namespaces of the configuration and their handlers.
+struct Namespaces {
+    io: Io,
+    handlers: Mutex<HashMap<String, Arc<ClientHandler>>>,
+}
+
+impl Namespaces {
+    fn new(io: Io) -> Self {
+        Self { io, handlers: Mutex::default() }
+    }
+
+    /// Gives every namespace its rules. One that is no longer configured keeps those it had until a restart.
+    fn reload(&self, config: &Config) {
+        let mut handlers = self.handlers.lock();
+        for rules in &config.namespaces {
+            if let Some(handler) = handlers.get(&rules.name) {
+                handler.reload(rules);
+                continue;
+            }
+            let handler = Arc::new(ClientHandler::new(rules.clone()));
+            handlers.insert(rules.name.clone(), Arc::clone(&handler));
+            self.io.of(&rules.name).set_handler(handler);
+        }
+    }
 }
 
 async fn bind(listener: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
@@ -190,15 +239,24 @@ fn cluster_config(config: &Config) -> ClusterConfig {
     }
 }
 
-fn init_logs(config: &Config) {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level).unwrap_or_default();
+/// Starts logging. What is returned sets another level.
+fn init_logs(config: &Config) -> Target {
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
+    use tracing_subscriber::{EnvFilter, fmt, reload};
+
+    let filter = |config: &Config| EnvFilter::try_new(&config.log.level).unwrap_or_default();
+    let (level, handle) = reload::Layer::new(filter(config));
     let ansi = std::io::stderr().is_terminal();
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr);
+    let logs = fmt::layer().with_ansi(ansi).with_writer(std::io::stderr);
     // A program that embeds the gateway may have its own.
     let _ = match config.log.format {
-        LogFormat::Text => logs.try_init(),
-        LogFormat::Json => logs.json().try_init(),
+        LogFormat::Text => tracing_subscriber::registry().with(level).with(logs).try_init(),
+        LogFormat::Json => tracing_subscriber::registry().with(level).with(logs.json()).try_init(),
     };
+    Box::new(move |config| {
+        let _ = handle.reload(filter(config));
+    })
 }
 
 /// Ready at the first SIGINT or SIGTERM.

@@ -29,8 +29,11 @@ export async function startTestServer(env = {}) {
   return { port, url: `http://127.0.0.1:${port}`, child, stop: () => child.stop() };
 }
 
-/** One node of the gateway, ready to serve. `adapter` is `{kind, url}`; further settings go through `env`. */
-export async function startGateway({ adapter = { kind: "memory" }, env = {}, port, apiPort } = {}) {
+/**
+ * One node of the gateway, ready to serve. `adapter` is `{kind, url}`; further settings go through `env`, or stand in a
+ * `file`.
+ */
+export async function startGateway({ adapter = { kind: "memory" }, env = {}, file, port, apiPort } = {}) {
   port ??= await freePort();
   apiPort ??= await freePort();
   const [binary, args] = command("ROOMCAST_BIN", "gateway");
@@ -41,7 +44,7 @@ export async function startGateway({ adapter = { kind: "memory" }, env = {}, por
     ...(adapter.url ? { ROOMCAST__ADAPTER__URL: adapter.url } : {}),
     ...env,
   };
-  const child = new Child(binary, args, { env: settings, name: "roomcast" });
+  const child = new Child(binary, file ? [...args, "--config", file] : args, { env: settings, name: "roomcast" });
   const api = `http://127.0.0.1:${apiPort}`;
   await child.ready(() => answers(`${api}/readyz`));
   return { port, apiPort, url: `http://127.0.0.1:${port}`, api, child, stop: () => child.stop() };

@@ -7,6 +7,7 @@
 mod member;
 mod rooms;
 
+use std::sync::Arc;
 use std::task::Context;
 
 use arc_swap::ArcSwap;
@@ -35,6 +36,11 @@ pub(crate) struct ClientHandler {
 impl ClientHandler {
     pub(crate) fn new(rules: Rules) -> Self {
         Self { rules: ArcSwap::from_pointee(rules) }
+    }
+
+    /// Takes other rules, for the clients that are connected too.
+    pub(crate) fn reload(&self, rules: &Rules) {
+        self.rules.store(Arc::new(rules.clone()));
     }
 }
 
