@@ -15,6 +15,7 @@ use crate::id::{NodeTag, SocketId};
 use crate::mailbox::{Mailbox, Outgoing};
 use crate::presence::{PresenceEvent, RoomCount};
 use crate::selector::{Room, Selector};
+use crate::tap::Tap;
 
 /// Why an adapter could not do what it was asked to do in the whole cluster. What concerns this node was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -249,6 +250,9 @@ pub trait AdapterFactory: Send + Sync + 'static {
     /// for each tells of its part. What is not taken in time is dropped and counted. A later listener takes the place of
     /// an earlier one. The memory adapter tells nothing yet.
     fn presence(&self) -> tokio::sync::mpsc::Receiver<PresenceEvent>;
+
+    /// Where one can look at what goes through this node.
+    fn tap(&self) -> &Arc<Tap>;
 
     /// Leaves the cluster: says goodbye to the others and lets the broker's connections go.
     fn shutdown(&self) -> BoxFuture<'static, ()>;

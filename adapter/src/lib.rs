@@ -20,6 +20,7 @@ mod presence;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod selector;
+mod tap;
 
 pub use adapter::{
     AckEvent, AckReport, AckStream, Adapter, AdapterError, AdapterFactory, Collected, Describe, LocalSocket,
@@ -34,3 +35,4 @@ pub use mailbox::{CloseCause, Item, Mailbox, MailboxLimits, Outgoing, Push};
 pub use presence::{PresenceEvent, RoomCount};
 pub use roomcast_protocol as protocol;
 pub use selector::{Room, Selector, Target};
+pub use tap::{Look, Sighted, Sighting, Tap};

@@ -22,6 +22,10 @@ fn main() -> ExitCode {
             }
         },
         Command::Check(options) => cli::check(&options),
+        Command::Schema => cli::schema(),
+        Command::DefaultConfig => cli::default_config(),
+        Command::Completions { shell } => cli::completions(shell),
         Command::Healthcheck { url, options } => runtime.block_on(cli::healthcheck(url.as_deref(), &options)),
+        command => runtime.block_on(cli::ask(command)),
     }
 }

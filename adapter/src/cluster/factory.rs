@@ -19,6 +19,7 @@ use crate::adapter::{Adapter, AdapterFactory, NamespaceEvents, NodeInfo, Status}
 use crate::counters::Counters;
 use crate::id::NodeTag;
 use crate::presence::PresenceEvent;
+use crate::tap::Tap;
 
 /// Tags that are tried before the node gives up. With 2^24 tags one collision is rare.
 const MAX_DRAWS: usize = 8;
@@ -186,6 +187,10 @@ impl AdapterFactory for ClusterFactory {
 
     fn status(&self) -> watch::Receiver<Status> {
         self.node.status.subscribe()
+    }
+
+    fn tap(&self) -> &Arc<Tap> {
+        &self.node.tap
     }
 
     fn nodes(&self) -> Vec<NodeTag> {

@@ -34,6 +34,7 @@ use crate::counters::Counters;
 use crate::id::{NodeTag, SocketId};
 use crate::local::{Collector, LocalAdapter, RoomObserver};
 use crate::selector::{Room, Selector, Target};
+use crate::tap::Tap;
 
 /// Nodes that may wait for an answer to what they said; they are answered within a turn of the cluster task.
 pub(crate) const MAX_GREETERS: usize = 4_096;
@@ -97,6 +98,7 @@ pub(crate) struct Node {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) config: ClusterConfig,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) tap: Arc<Tap>,
     /// The tag changes only while the node starts, the generation when it begins a new life.
     pub(crate) identity: RwLock<Identity>,
     /// The beginning of the node's own time.
@@ -197,6 +199,7 @@ impl Node {
             next_broadcast: AtomicU64::new(1),
             past_lives: AtomicU64::new(0),
             counters,
+            tap: Arc::default(),
             config,
         })
     }
@@ -232,7 +235,8 @@ impl Node {
         let interests = Arc::clone(&self.interests);
         let observer = RoomInterest { namespace: Arc::clone(&name), dirty: Arc::clone(&dirty), interests };
         let counters = Arc::clone(&self.counters);
-        let local = LocalAdapter::observed(self.me().tag, &name, counters, Some(Arc::new(observer)));
+        let tap = Arc::clone(&self.tap);
+        let local = LocalAdapter::observed(self.me().tag, &name, counters, tap, Some(Arc::new(observer)));
         let namespace = Arc::new(Namespace {
             subject: subject::namespace(&name),
             name: Arc::clone(&name),

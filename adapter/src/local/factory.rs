@@ -13,12 +13,14 @@ use crate::adapter::{Adapter, AdapterFactory, NamespaceEvents, NodeInfo, Status}
 use crate::counters::Counters;
 use crate::id::NodeTag;
 use crate::presence::PresenceEvent;
+use crate::tap::Tap;
 
 /// Makes [`LocalAdapter`]s. Always ready.
 pub struct LocalFactory {
     node: NodeTag,
     namespaces: Mutex<HashMap<Arc<str>, Arc<LocalAdapter>>>,
     counters: Arc<Counters>,
+    tap: Arc<Tap>,
     status: watch::Sender<Status>,
 }
 
@@ -29,6 +31,7 @@ impl LocalFactory {
             node,
             namespaces: Mutex::default(),
             counters: Arc::default(),
+            tap: Arc::default(),
             status: watch::Sender::new(Status::Ready),
         })
     }
@@ -60,7 +63,8 @@ impl AdapterFactory for LocalFactory {
         if let Some(adapter) = namespaces.get(name) {
             return Arc::clone(adapter) as _;
         }
-        let adapter = Arc::new(LocalAdapter::new(self.node, name, Arc::clone(&self.counters)));
+        let (counters, tap) = (Arc::clone(&self.counters), Arc::clone(&self.tap));
+        let adapter = Arc::new(LocalAdapter::observed(self.node, name, counters, tap, None));
         namespaces.insert(name.into(), Arc::clone(&adapter));
         adapter
     }
@@ -87,6 +91,10 @@ impl AdapterFactory for LocalFactory {
     fn presence(&self) -> mpsc::Receiver<PresenceEvent> {
         // A node that is alone has no task that could tell of a room after a while; its gateway knows its own sockets.
         mpsc::channel(1).1
+    }
+
+    fn tap(&self) -> &Arc<Tap> {
+        &self.tap
     }
 
     fn shutdown(&self) -> BoxFuture<'static, ()> {

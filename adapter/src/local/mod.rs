@@ -31,6 +31,7 @@ use crate::counters::Counters;
 use crate::id::{NodeTag, SocketId};
 use crate::mailbox::{CloseCause, Mailbox, Outgoing};
 use crate::selector::{Room, Selector};
+use crate::tap::{Sighted, Tap};
 
 /// One namespace of one node. As an [`Adapter`](crate::Adapter) it is the whole of a cluster of one: nothing is awaited
 /// and nothing fails.
@@ -41,19 +42,21 @@ pub struct LocalAdapter {
     rooms: Rooms,
     acks: Arc<AckTable>,
     counters: Arc<Counters>,
+    tap: Arc<Tap>,
 }
 
 impl LocalAdapter {
     /// An empty namespace on the node with this tag.
     pub fn new(node: NodeTag, namespace: &str, counters: Arc<Counters>) -> Self {
-        Self::observed(node, namespace, counters, None)
+        Self::observed(node, namespace, counters, Arc::default(), None)
     }
 
-    /// An empty namespace that tells which rooms have members.
+    /// An empty namespace that shows what goes through it, and tells which rooms have members.
     pub(crate) fn observed(
         node: NodeTag,
         namespace: &str,
         counters: Arc<Counters>,
+        tap: Arc<Tap>,
         observer: Option<Arc<dyn RoomObserver>>,
     ) -> Self {
         Self {
@@ -63,14 +66,21 @@ impl LocalAdapter {
             rooms: Rooms::new(observer),
             acks: Arc::new(AckTable::new(MAX_AWAITED_ACKS)),
             counters,
+            tap,
         }
     }
 
     /// Delivers to the sockets of this node that a selector means.
     pub(crate) fn deliver(&self, selector: &Selector, outgoing: &Arc<Outgoing>) {
+        self.show(selector, outgoing);
         let mut tally = Tally::default();
         fanout::visit(&self.sockets, &self.rooms, selector, |_, mailbox| tally.push(mailbox, outgoing));
         tally.count_in(&self.counters);
+    }
+
+    fn show(&self, selector: &Selector, outgoing: &Arc<Outgoing>) {
+        let seen = || Sighted::Emit { selector: selector.clone(), outgoing: Arc::clone(outgoing) };
+        self.tap.show(&self.namespace, seen);
     }
 
     /// The sockets of this node that a selector means.
@@ -233,6 +243,7 @@ impl LocalAdapter {
         let packet = EncodedPacket::event(&self.namespace, Some(AckId::from(ack)), name, args);
         let outgoing =
             Arc::new(Outgoing { packet, emitted_at: Instant::now(), volatile: false, compress: true });
+        self.show(selector, &outgoing);
         let mut tally = Tally::default();
         for (id, mailbox) in selected {
             tally.push(&mailbox, &outgoing);

@@ -51,7 +51,7 @@ fn id(number: u32) -> SocketId {
 
 fn adapter() -> (LocalAdapter, Arc<Observer>) {
     let observer = Arc::new(Observer::default());
-    (LocalAdapter::observed(node(), "/", Arc::default(), Some(observer.clone())), observer)
+    (LocalAdapter::observed(node(), "/", Arc::default(), Arc::default(), Some(observer.clone())), observer)
 }
 
 fn add(adapter: &LocalAdapter, number: u32) -> Arc<Mailbox> {

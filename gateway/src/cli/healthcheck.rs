@@ -1,14 +1,14 @@
 //! `roomcast healthcheck`: what a container's health check runs. It needs no client library, and no key.
 
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::Options;
+use super::{Options, reachable};
 use crate::config::ConfigError;
 
 /// How long a health check waits in all.
@@ -76,14 +76,8 @@ impl Target {
         Ok(Self { authority: format!("{}:{port}", authority.host()), path: path.to_owned() })
     }
 
-    /// A listener on all addresses is asked on loopback.
-    fn of_listener(mut listen: SocketAddr) -> Self {
-        match listen.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
-            IpAddr::V6(ip) if ip.is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => {}
-        }
-        Self { authority: listen.to_string(), path: "/readyz".to_owned() }
+    fn of_listener(listen: SocketAddr) -> Self {
+        Self { authority: reachable(listen).to_string(), path: "/readyz".to_owned() }
     }
 
     /// One request of HTTP/1.0: the answer ends with the connection.

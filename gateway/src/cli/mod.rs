@@ -2,15 +2,26 @@
 //!
 //! Owns the flags and which key each one sets. Serving is not done here.
 
+mod emit;
 mod healthcheck;
+mod look;
+mod remote;
+mod table;
+mod tail;
+mod token;
 
 use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+pub use emit::Emit;
 pub use healthcheck::healthcheck;
+pub use remote::Remote;
+pub use tail::Tail;
+pub use token::Token;
 
 use crate::config::{Config, ConfigError, Loaded, Override, Sources};
 
@@ -21,6 +32,10 @@ pub enum Command {
     Serve(Options),
     /// Check the configuration, without starting anything
     Check(Options),
+    /// Print the JSON Schema of the configuration
+    Schema,
+    /// Print the default configuration with its documentation, as a file to begin with
+    DefaultConfig,
     /// Ask a running node whether it is ready; exits with 0 or 1
     Healthcheck {
         /// What to ask [default: /readyz on the configured api listener]
@@ -29,6 +44,64 @@ pub enum Command {
         /// Where the configuration is
         #[command(flatten)]
         options: Options,
+    },
+    /// Emit an event
+    Emit {
+        /// What, and to whom
+        #[command(flatten)]
+        emit: Emit,
+        /// By which node
+        #[command(flatten)]
+        remote: Remote,
+        /// Where the configuration is
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Show what goes through a node, as it happens
+    Tail {
+        /// What to show
+        #[command(flatten)]
+        tail: Tail,
+        /// Of which node
+        #[command(flatten)]
+        remote: Remote,
+        /// Where the configuration is
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Show the rooms of the cluster, or who is in one
+    Rooms {
+        /// Show the sockets of this room
+        room: Option<String>,
+        /// The namespace
+        #[arg(long, value_name = "NAME")]
+        namespace: Option<String>,
+        /// Show so many at most
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+        /// Which node to ask
+        #[command(flatten)]
+        remote: Remote,
+        /// Where the configuration is
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Show the nodes of the cluster
+    Nodes {
+        /// Which node to ask
+        #[command(flatten)]
+        remote: Remote,
+        /// Where the configuration is
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Make tokens to try things out with, or show what is in one
+    #[command(subcommand)]
+    Token(Token),
+    /// Print the completions for a shell
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
     },
 }
 
@@ -106,16 +179,76 @@ impl Options {
 /// `roomcast check`: says what is wrong, or what is in force.
 pub fn check(options: &Options) -> ExitCode {
     match options.load() {
-        Ok(loaded) => {
-            // Who pipes this into `head` is not told about the pipe.
-            let _ = writeln!(std::io::stdout(), "{}", summary(&loaded));
-            ExitCode::SUCCESS
-        }
+        Ok(loaded) => print(&summary(&loaded)),
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "{error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints what a command gives; whoever pipes it into `head` is not told about the pipe.
+fn print(text: &str) -> ExitCode {
+    let _ = writeln!(std::io::stdout(), "{text}");
+    ExitCode::SUCCESS
+}
+
+/// `roomcast schema`.
+pub fn schema() -> ExitCode {
+    print(&serde_json::to_string_pretty(&Config::json_schema()).expect("a schema is JSON"))
+}
+
+/// `roomcast default-config`.
+pub fn default_config() -> ExitCode {
+    print(Config::default_toml().trim_end())
+}
+
+/// `roomcast completions`.
+pub fn completions(shell: clap_complete::Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "roomcast", &mut script);
+    print(&String::from_utf8_lossy(&script))
+}
+
+/// The commands that ask a running node, and those about tokens.
+pub async fn ask(command: Command) -> ExitCode {
+    let result = match &command {
+        Command::Emit { emit, remote, options } => match remote.node(options) {
+            Ok(node) => emit::emit(&node, emit).await,
+            Err(error) => Err(error),
+        },
+        Command::Tail { tail, remote, options } => match remote.node(options) {
+            Ok(node) => tail::tail(&node, tail).await,
+            Err(error) => Err(error),
+        },
+        Command::Rooms { room, namespace, limit, remote, options } => match remote.node(options) {
+            Ok(node) => look::rooms(&node, namespace.as_deref(), room.as_deref(), usize::from(*limit)).await,
+            Err(error) => Err(error),
+        },
+        Command::Nodes { remote, options } => match remote.node(options) {
+            Ok(node) => look::nodes(&node).await,
+            Err(error) => Err(error),
+        },
+        Command::Token(token) => token::token(token),
+        _ => unreachable!("it needs no node"),
+    };
+    match result {
+        Ok(text) => print(&text),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "roomcast: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Where a listener can be reached from this machine: one on all addresses on loopback.
+fn reachable(mut listen: SocketAddr) -> SocketAddr {
+    match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    listen
 }
 
 /// A configuration in a few lines, without secrets.
@@ -144,8 +277,6 @@ pub fn summary(loaded: &Loaded) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     fn command(line: &str) -> Command {

@@ -48,6 +48,13 @@ impl Secret {
         &self.0
     }
 
+    /// A secret from a flag: itself, or what `env:NAME` or `file:PATH` names.
+    pub(crate) fn resolved(text: &str) -> Result<Self, SecretError> {
+        let mut secret = Self::new(text);
+        secret.resolve()?;
+        Ok(secret)
+    }
+
     /// Fetches what `env:NAME` or `file:PATH` names. A file may end with a line break, as editors leave it.
     pub(super) fn resolve(&mut self) -> Result<(), SecretError> {
         if let Some(name) = self.0.strip_prefix("env:") {

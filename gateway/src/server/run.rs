@@ -102,7 +102,8 @@ async fn run_changing(
     let keyless = config.api.keys.is_empty();
     let console = io.mounted_at(CONSOLE_PATH).router();
     let console = console.layer(axum::middleware::from_fn_with_state(keyless, http_api::own_page_only));
-    let routes = http_api::router(Arc::clone(&node) as Arc<dyn Node>, Settings::from(&*config)).merge(console);
+    let routes =
+        http_api::router(Arc::clone(&node) as Arc<dyn Node>, Settings::from(&*config)).merge(console);
     let settings = tokio::spawn(apply(changes, targets));
     let (stop_api, api_stopped) = tokio::sync::oneshot::channel::<()>();
     let api_address = api.local_addr().unwrap_or(config.api.listen);

@@ -8,6 +8,7 @@ mod emit;
 mod manage;
 mod read;
 mod selector;
+mod tail;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub(crate) use caller::{Caller, Scope};
 pub(crate) use emit::{Emit, Emitted};
 pub(crate) use manage::{Disconnect, Done, Rooms};
 pub(crate) use read::{NodesAnswer, Page, RoomAnswer, SocketsAnswer};
+pub(crate) use tail::TailQuery;
 
 /// The calls, as one node serves them.
 pub(crate) struct Calls {

@@ -9,6 +9,7 @@ mod guard;
 mod health;
 mod manage;
 mod read;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -69,6 +70,7 @@ pub fn router(node: Arc<dyn Node>, settings: Settings) -> Router {
         .route("/v1/rooms/{room}", get(read::room))
         .route("/v1/rooms/{room}/sockets", get(read::room_sockets))
         .route("/v1/nodes", get(read::nodes))
+        .route("/v1/tail", get(tail::tail))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))

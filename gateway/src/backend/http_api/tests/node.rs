@@ -8,7 +8,7 @@ use futures_util::stream;
 use parking_lot::Mutex;
 use roomcast_adapter::{
     AckStream, Adapter, AdapterError, AdapterFactory, Collected, LocalSocket, NamespaceEvents, NodeInfo,
-    NodeTag, Outgoing, PresenceEvent, RemoteSocket, Room, RoomCount, Selector, SocketId, Status,
+    NodeTag, Outgoing, PresenceEvent, RemoteSocket, Room, RoomCount, Selector, SocketId, Status, Tap,
 };
 use roomcast_protocol::socketio::{AckId, Args};
 use tokio::sync::{mpsc, watch};
@@ -164,7 +164,7 @@ impl Adapter for Script {
     }
 }
 
-struct Factory(watch::Sender<Status>);
+struct Factory(watch::Sender<Status>, Arc<Tap>);
 
 impl AdapterFactory for Factory {
     fn node(&self) -> NodeTag {
@@ -193,6 +193,10 @@ impl AdapterFactory for Factory {
         mpsc::channel(1).1
     }
 
+    fn tap(&self) -> &Arc<Tap> {
+        &self.1
+    }
+
     fn shutdown(&self) -> BoxFuture<'static, ()> {
         ready(())
     }
@@ -215,7 +219,7 @@ impl TestNode {
         let adapter = Script { asked: Mutex::default(), fails_with: None, missing: Vec::new() };
         Self {
             adapter: Arc::new(adapter),
-            factory: Arc::new(Factory(watch::channel(Status::Ready).0)),
+            factory: Arc::new(Factory(watch::channel(Status::Ready).0, Arc::default())),
             metrics: Arc::new(Metrics::new()),
             serving: true,
         }
@@ -228,7 +232,7 @@ impl TestNode {
             fails_with: Some(AdapterError::BrokerUnavailable),
             missing: Vec::new(),
         };
-        let factory = Arc::new(Factory(watch::channel(Status::Unavailable).0));
+        let factory = Arc::new(Factory(watch::channel(Status::Unavailable).0, Arc::default()));
         Self { adapter: Arc::new(adapter), factory, ..Self::new() }
     }
 

@@ -1,0 +1,28 @@
+//! `GET /v1/tail`: lines of JSON for as long as they are read.
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt as _;
+
+use super::{Api, Problem};
+use crate::backend::calls::{Caller, TailQuery};
+
+pub(super) async fn tail(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    query: Result<Query<TailQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(query) = query.map_err(|error| Problem::invalid(error.body_text()))?;
+    let lines = api.calls.tail(&caller, query)?.map(|line| {
+        serde_json::to_vec(&line).map(|mut line| {
+            line.push(b'\n');
+            line
+        })
+    });
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((kind, Body::from_stream(lines)).into_response())
+}
