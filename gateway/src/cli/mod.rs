@@ -2,6 +2,7 @@
 //!
 //! Owns the flags and which key each one sets. Serving is not done here.
 
+mod bench;
 mod emit;
 mod healthcheck;
 mod look;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+pub use bench::Bench;
 pub use emit::Emit;
 pub use healthcheck::healthcheck;
 pub use remote::Remote;
@@ -91,6 +93,15 @@ pub enum Command {
         /// Which node to ask
         #[command(flatten)]
         remote: Remote,
+        /// Where the configuration is
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Put load on a gateway, for a first impression
+    Bench {
+        /// The load
+        #[command(flatten)]
+        bench: Bench,
         /// Where the configuration is
         #[command(flatten)]
         options: Options,
@@ -228,6 +239,13 @@ pub async fn ask(command: Command) -> ExitCode {
         Command::Nodes { remote, options } => match remote.node(options) {
             Ok(node) => look::nodes(&node).await,
             Err(error) => Err(error),
+        },
+        Command::Bench { bench, options } => match options.load() {
+            Ok(loaded) => {
+                let public = reachable(loaded.config.public.listen);
+                bench::bench(bench, &format!("http://{public}")).await
+            }
+            Err(error) => Err(error.into()),
         },
         Command::Token(token) => token::token(token),
         _ => unreachable!("it needs no node"),

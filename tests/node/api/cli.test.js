@@ -100,6 +100,16 @@ describe("the command line", { skip: REFERENCE }, () => {
     assert.match((await runWhole(["completions", "bash"])), /roomcast/);
   });
 
+  test("bench loses nothing of a small load", async () => {
+    const load = ["--clients", "20", "--rooms", "3", "--rate", "200", "--duration", "1s"];
+    const { code, text } = await run(["bench", "--target", gateway.url, ...load, "--json"]);
+    assert.equal(code, 0, text);
+    const report = JSON.parse(text);
+    assert.ok(report.expected > 500, text);
+    assert.equal(report.received, report.expected);
+    assert.ok(report.latency_ms.p50 > 0 && report.latency_ms.p50 <= report.latency_ms.max, text);
+  });
+
   /** A child keeps the end of its output only. */
   async function runWhole(args) {
     const { execFile } = await import("node:child_process");
