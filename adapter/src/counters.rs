@@ -47,6 +47,14 @@ pub struct Counters {
     pub overflowed: Counter,
     /// Packets for connections that had ended already.
     pub closed: Counter,
+    /// Packets that were shed because this node was behind and their room had had its share.
+    pub room_overload: Counter,
+    /// Packets that were shed because this node was so far behind that it delivered no broadcasts of other nodes.
+    pub node_overload: Counter,
+    /// Messages with packets that were shed.
+    pub shed: Counter,
+    /// Times that this node was behind so that it began to shed.
+    pub overloads: Counter,
     /// Broadcasts that asked nobody because too many acks were awaited.
     pub acks_refused: Counter,
     /// Messages that the broker took.

@@ -21,6 +21,7 @@ pub mod memory_bus;
 mod message;
 mod node;
 mod outbox;
+mod overload;
 mod receive;
 mod recent;
 mod relay;
@@ -41,6 +42,6 @@ mod version_tests;
 mod wire;
 
 pub use adapter::ClusterAdapter;
-pub use bus::{Bus, BusError, BusSink, BusState, Publication, Subject};
+pub use bus::{Backlog, Bus, BusError, BusSink, BusState, Publication, Subject};
 pub use config::ClusterConfig;
 pub use factory::{ClusterError, ClusterFactory};

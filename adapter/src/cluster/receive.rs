@@ -1,5 +1,6 @@
 //! What a message from the broker does. Runs on the driver's task: decodes, acts on this node, queues the answer.
 
+use std::hash::BuildHasher;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant as StdInstant};
@@ -10,21 +11,23 @@ use tokio::time::Instant;
 
 use super::message::{Answer, Broadcast, Envelope, Identity, Listening, Message, Op};
 use super::node::{MAX_GREETERS, Namespace, Node};
+use super::overload::{Verdict, Work};
 use super::relay::{Relay, chunks};
 use super::wire::{self, WireError};
-use super::{BusSink, BusState, subject};
+use super::{Backlog, BusSink, BusState, subject};
 use crate::adapter::{RemoteSocket, ServerReply};
 use crate::id::NodeTag;
 use crate::local::deadline_of;
 use crate::mailbox::Outgoing;
+use crate::selector::Selector;
 
 /// The node's ear. Weak, because the node holds the bus and the bus holds this.
 pub(crate) struct Ear(pub(crate) Weak<Node>);
 
 impl BusSink for Ear {
-    fn message(&self, _subject: &str, payload: Bytes) {
+    fn message(&self, _subject: &str, payload: Bytes, backlog: Backlog) {
         if let Some(node) = self.0.upgrade() {
-            node.receive(payload);
+            node.receive(payload, backlog);
         }
     }
 
@@ -55,7 +58,7 @@ impl Node {
         self.update_status();
     }
 
-    pub(crate) fn receive(self: &Arc<Self>, payload: Bytes) {
+    pub(crate) fn receive(self: &Arc<Self>, payload: Bytes, backlog: Backlog) {
         let len = payload.len() as u64;
         let envelope = match wire::decode(payload) {
             Ok(envelope) => envelope,
@@ -88,7 +91,7 @@ impl Node {
             Message::Cancel { id } => {
                 self.end_relays(|relay| relay.origin() == envelope.from.tag && relay.request() == id);
             }
-            Message::Broadcast(broadcast) => self.broadcast(envelope.from, broadcast),
+            Message::Broadcast(broadcast) => self.broadcast(envelope.from, broadcast, backlog),
             Message::ServerEvent { namespace, name, args } => {
                 if let Some(namespace) = self.find(&namespace) {
                     namespace.events.server_side_event(&name, args, None);
@@ -204,7 +207,7 @@ impl Node {
         self.wake.notify_one();
     }
 
-    fn broadcast(&self, from: Identity, broadcast: Broadcast) {
+    fn broadcast(&self, from: Identity, broadcast: Broadcast, backlog: Backlog) {
         // First, so that what cannot be read does not take its number from what can.
         let Ok(packet) = EncodedPacket::from_frames(broadcast.frames) else {
             return self.count_malformed(WireError::Invalid);
@@ -214,13 +217,42 @@ impl Node {
             return;
         }
         let Some(namespace) = self.find(&broadcast.namespace) else { return };
+        if self.sheds(&namespace, &broadcast.selector, packet.frames().len(), backlog) {
+            return;
+        }
+        let now = StdInstant::now();
         let outgoing = Outgoing {
             packet,
-            emitted_at: StdInstant::now(),
+            emitted_at: now.checked_sub(backlog.waited).unwrap_or(now),
             volatile: broadcast.volatile,
             compress: broadcast.compress,
         };
         namespace.local.deliver(&broadcast.selector, &Arc::new(outgoing));
+    }
+
+    /// True if a broadcast is dropped, because this node is behind with delivering.
+    fn sheds(&self, namespace: &Namespace, selector: &Selector, bytes: usize, backlog: Backlog) -> bool {
+        let (room, recipients) = namespace.local.busiest(selector);
+        let work = Work { room: self.room_hasher.hash_one((&namespace.name, room)), recipients, bytes };
+        let (verdict, begins) = {
+            let mut overload = self.overload.lock();
+            let before = overload.is_behind();
+            let verdict = overload.judge(work, backlog, Instant::now().into_std());
+            (verdict, !before && overload.is_behind())
+        };
+        if begins {
+            self.counters.overloads.add(1);
+            let (millis, namespace) = (backlog.waited.as_millis(), &namespace.name);
+            tracing::warn!(millis, %namespace, "behind with delivering: shedding what goes to the busiest rooms");
+        }
+        let counter = match verdict {
+            Verdict::Deliver => return false,
+            Verdict::ShedRoom => &self.counters.room_overload,
+            Verdict::ShedAny => &self.counters.node_overload,
+        };
+        counter.add(recipients as u64);
+        self.counters.shed.add(1);
+        true
     }
 
     fn request(self: &Arc<Self>, from: NodeTag, id: u64, namespace: Option<Arc<Namespace>>, op: Op) {

@@ -52,6 +52,7 @@ section! {
     }
     tables {
         outbox: Outbox,
+        inbound: Inbound,
         nats: Nats,
         tls: Tls,
         redis: Redis,
@@ -77,6 +78,19 @@ section! {
         /// Messages.
         max_items: usize = 65_536,
         /// Bytes.
+        #[serde(with = "units::bytes")]
+        max_bytes: usize = 64 << 20,
+    }
+}
+
+section! {
+    /// What may wait to be delivered, of what came from the broker.
+    pub struct Inbound {
+        /// A node that is behind with delivering for longer than this drops what other nodes emit to the rooms that take more
+        /// than their share, before anybody's turn. Such emits are counted as "room_overload".
+        #[serde(with = "units::duration")]
+        max_lag: Duration = Duration::from_millis(500),
+        /// Bytes that may wait. The broker keeps what is beyond.
         #[serde(with = "units::bytes")]
         max_bytes: usize = 64 << 20,
     }

@@ -20,6 +20,10 @@ static FIGURES: &[Figure] = &[
     ("dropped_total", DROPPED, &[("reason", "volatile")], |c| &c.volatile_dropped),
     ("dropped_total", DROPPED, &[("reason", "slow_consumer")], |c| &c.overflowed),
     ("dropped_total", DROPPED, &[("reason", "connection_closed")], |c| &c.closed),
+    ("dropped_total", DROPPED, &[("reason", "room_overload")], |c| &c.room_overload),
+    ("dropped_total", DROPPED, &[("reason", "node_overload")], |c| &c.node_overload),
+    ("bus_shed_total", "Messages with packets that were shed, as this node was behind.", &[], |c| &c.shed),
+    ("bus_overloads_total", "Times this node was behind so that it began to shed.", &[], |c| &c.overloads),
     ("acks_not_awaited_total", "Emits that asked nobody: too many acks were awaited.", &[], |c| {
         &c.acks_refused
     }),

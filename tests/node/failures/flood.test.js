@@ -102,7 +102,10 @@ for (const kind of SINGLE_KINDS) {
         const left = await metrics(nodes, "cluster_members_left_total");
         const loud = await flooded(TORRENT, 1_000, () => true, 5_000);
         const lost = (await metrics(nodes, "cluster_members_left_total")) - left;
-        console.log(JSON.stringify({ broker: kind, torrent: { ...loud, members_left: lost } }));
+        const shed = await metrics(nodes, "bus_shed_total");
+        const dropped = {};
+        for (const reason of ["room_overload", "node_overload", "slow_consumer", "volatile"]) dropped[reason] = await metric(b, "dropped_total", { reason });
+        console.log(JSON.stringify({ broker: kind, torrent: { ...loud, members_left: lost, shed, dropped, received: await metric(b, "bus_received_total"), overloads: await metric(b, "bus_overloads_total"), deliveries: await metric(b, "deliveries_total"), rss: memory(b), peak: memory(b, "VmHWM") } }));
         assert.deepEqual([loud.lost, loud.twice, loud.disorder], [0, 0, 0], "the small room has everything, once and in order");
         assert.ok(loud.p99 < P99_MS, `p99 of the small room: ${loud.p99} ms`);
         assert.equal(lost, 0, "nobody looks dead");
