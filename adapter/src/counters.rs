@@ -95,6 +95,8 @@ pub struct Counters {
     pub subscribe_failed: Counter,
     /// Other nodes that were found.
     pub members_joined: Counter,
+    /// Signs of life of nodes that were not taken, because there were too many nodes.
+    pub members_refused: Counter,
     /// Other nodes that said goodbye or were silent for too long.
     pub members_left: Counter,
     /// Other nodes that are gone for good: they said goodbye, or were silent for longer than their lease.
@@ -129,6 +131,10 @@ pub struct Counters {
     pub routing_switches: Counter,
     /// Times this node had too many rooms and could not go over to buckets.
     pub routing_refused: Counter,
+    /// Times the others had so many settings of their buckets that rooms' messages went to all nodes.
+    pub routing_crowded: Counter,
+    /// Answers of other nodes that were not taken, because they said too much: they count as missing.
+    pub answers_refused: Counter,
     /// Subscriptions that were made.
     pub subscribed: Counter,
     /// Subscriptions that were let go.

@@ -44,6 +44,8 @@ pub struct ClusterConfig {
     pub max_requests: usize,
     /// Requests of other nodes that may wait for subscriptions at once. Default 4,096.
     pub max_jobs: usize,
+    /// Emits with acks of other nodes whose answers this node collects at once. More are refused. Default 65,536.
+    pub max_relays: usize,
 }
 
 impl Default for ClusterConfig {
@@ -67,6 +69,7 @@ impl Default for ClusterConfig {
             max_lag: Duration::from_millis(500),
             max_requests: 16_384,
             max_jobs: 4_096,
+            max_relays: 65_536,
         }
     }
 }

@@ -22,6 +22,9 @@ mod message;
 mod node;
 mod outbox;
 mod overload;
+#[cfg(test)]
+mod overload_tests;
+mod probe;
 mod receive;
 mod recent;
 mod relay;

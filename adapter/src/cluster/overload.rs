@@ -1,11 +1,12 @@
 //! Which broadcasts of other nodes are not delivered while this node is behind: a state machine without a clock.
 //!
-//! A node takes what comes in one order. When it cannot keep up, everything waits for what there is too much of. So
-//! while messages wait for longer than the bound, what goes to the busiest rooms is *shed*: dropped before its fan-out,
+//! A node takes what comes in one order, and its connections write by turns. When it cannot keep up, everything waits for
+//! what there is too much of. So while messages or turns wait for longer than the bound, what goes to the busiest rooms is *shed*: dropped before its fan-out,
 //! which costs next to nothing, so that the queue drains. What is left keeps its order.
 //!
 //! How much each room may have is its fair share in the sense of max-min fairness: the work that can be done is dealt
-//! out so that no room has less than it wants while another one has more than it. Rooms that want little get all of it.
+//! out so that no room has less than it wants while another one has more than it. Rooms that want little get all of it,
+//! however long the node is behind.
 //! Work is counted in the bytes that the members will be written, and forgets half of itself with every `HALF_LIFE`.
 //!
 //! Owns who is busy and what is shed. Must not know what a message is.
@@ -81,6 +82,8 @@ pub(crate) struct Overload {
     late_since: Option<Instant>,
     /// What a room may have; nothing, while the node is not behind.
     share: Option<f64>,
+    /// What every room may have, however long the node is behind: a part of what was done when that began.
+    least_share: f64,
 }
 
 impl Overload {
@@ -92,6 +95,7 @@ impl Overload {
             updated_at: None,
             late_since: None,
             share: None,
+            least_share: 0.0,
         }
     }
 
@@ -100,9 +104,10 @@ impl Overload {
         self.share.is_some()
     }
 
-    /// What becomes of a broadcast. What is delivered counts as done.
-    pub(crate) fn judge(&mut self, work: Work, backlog: Backlog, now: Instant) -> Verdict {
-        let pressure = self.pressure(backlog);
+    /// What becomes of a broadcast. What is delivered counts as done. `turn` is how long tasks wait for their turn.
+    pub(crate) fn judge(&mut self, work: Work, backlog: Backlog, turn: Duration, now: Instant) -> Verdict {
+        let queue = self.pressure(backlog.waited).max(backlog.fill / FULL);
+        let pressure = queue.max(self.pressure(turn));
         self.watch(pressure, now);
         self.update(pressure, now);
         let cost = work.cost();
@@ -111,7 +116,8 @@ impl Overload {
         let load = self.load(work.room);
         load.offered += cost;
         let verdict = match share {
-            Some(_) if pressure >= HARD => Verdict::ShedAny,
+            // Not by the turn of tasks: what they have to write is in mailboxes, and is not less for it.
+            Some(_) if queue >= HARD => Verdict::ShedAny,
             // Not by what this one costs, so that a room that has had nothing gets one whatever the share is.
             Some(share) if load.delivered > share => Verdict::ShedRoom,
             _ => Verdict::Deliver,
@@ -124,8 +130,8 @@ impl Overload {
     }
 
     /// How far behind the node is; 1 is the bound.
-    fn pressure(&self, backlog: Backlog) -> f64 {
-        (backlog.waited.as_secs_f64() / self.max_lag.as_secs_f64()).max(backlog.fill / FULL)
+    fn pressure(&self, lag: Duration) -> f64 {
+        lag.as_secs_f64() / self.max_lag.as_secs_f64()
     }
 
     /// Finds out whether the node is behind.
@@ -139,6 +145,7 @@ impl Overload {
         }
         let since = *self.late_since.get_or_insert(now);
         if self.share.is_none() && now.saturating_duration_since(since) >= self.max_lag / PERSISTENCE {
+            self.least_share = self.total.delivered / MAX_ROOMS as f64;
             self.share = Some(self.fair_share(pressure));
         }
     }
@@ -188,7 +195,7 @@ impl Overload {
         for want in wanted {
             let share = left / sharing as f64;
             if want > share {
-                return share;
+                return share.max(self.least_share);
             }
             left -= want;
             sharing -= 1;

@@ -117,7 +117,7 @@ impl Node {
             Message::Query { id, query } => self.directory_query(envelope.from.tag, id, &query),
             Message::Found { id, known } => {
                 let answer = known.map_or(Answer::Refused, Answer::Known);
-                self.requests.answer(id, envelope.from.tag, true, answer);
+                self.answered(id, envelope.from.tag, true, answer);
             }
         }
     }
@@ -234,15 +234,17 @@ impl Node {
     fn sheds(&self, namespace: &Namespace, selector: &Selector, bytes: usize, backlog: Backlog) -> bool {
         let (room, recipients) = namespace.local.busiest(selector);
         let work = Work { room: self.room_hasher.hash_one((&namespace.name, room)), recipients, bytes };
+        let now = Instant::now().into_std();
+        let turn = self.probe.lag(now);
         let (verdict, begins) = {
             let mut overload = self.overload.lock();
             let before = overload.is_behind();
-            let verdict = overload.judge(work, backlog, Instant::now().into_std());
+            let verdict = overload.judge(work, backlog, turn, now);
             (verdict, !before && overload.is_behind())
         };
         if begins {
             self.counters.overloads.add(1);
-            let (millis, namespace) = (backlog.waited.as_millis(), &namespace.name);
+            let (millis, namespace) = (backlog.waited.max(turn).as_millis(), &namespace.name);
             tracing::warn!(millis, %namespace, "behind with delivering: shedding what goes to the busiest rooms");
         }
         let counter = match verdict {
@@ -286,6 +288,11 @@ impl Node {
             Op::ServerEvent { name, args } => {
                 let reply = self.server_reply(from, id);
                 namespace.events.server_side_event(&name, args, Some(reply));
+            }
+            // Before anybody is asked: there would be nobody to take the answers.
+            Op::Ask { .. } if self.relays.lock().len() >= self.config.max_relays => {
+                self.counters.requests_refused.add(1);
+                self.respond(from, id, true, Answer::Refused);
             }
             Op::Ask { selector, name, args, timeout } => {
                 let deadline = deadline_of(timeout);
@@ -340,13 +347,23 @@ impl Node {
         })
     }
 
+    fn answered(&self, id: u64, from: NodeTag, last: bool, answer: Answer) {
+        if !self.requests.answer(id, from, last, answer) {
+            self.counters.answers_refused.add(1);
+        }
+    }
+
     fn response(&self, from: NodeTag, id: u64, last: bool, answer: Answer) {
         let collector = self.collectors.lock().get(&id).map(Arc::clone);
         let Some(collector) = collector else {
-            return self.requests.answer(id, from, last, answer);
+            return self.answered(id, from, last, answer);
         };
         match answer {
-            Answer::Asked(ids) => collector.asked_by(from, ids, !last),
+            Answer::Asked(ids) => {
+                if !collector.asked_by(from, ids, !last) {
+                    self.counters.answers_refused.add(1);
+                }
+            }
             Answer::Settled(settled) => {
                 // A node speaks for its own sockets only.
                 for (socket, answer) in settled.into_iter().filter(|(socket, _)| socket.node() == from) {

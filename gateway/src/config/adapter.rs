@@ -86,8 +86,8 @@ section! {
 section! {
     /// What may wait to be delivered, of what came from the broker.
     pub struct Inbound {
-        /// A node that is behind with delivering for longer than this drops what other nodes emit to the rooms that take more
-        /// than their share, before anybody's turn. Such emits are counted as "room_overload".
+        /// When messages wait for longer than this, the node drops what other nodes emit to rooms that take more than their
+        /// fair share of its work, so that the others' emits are not late by much more. Counted as "room_overload".
         #[serde(with = "units::duration")]
         max_lag: Duration = Duration::from_millis(500),
         /// Bytes that may wait. The broker keeps what is beyond.
