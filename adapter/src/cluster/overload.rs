@@ -34,6 +34,8 @@ const RELIEF: f64 = 0.25;
 const DEALT: f64 = 0.9;
 /// At so many times the bound it was not enough to shed what goes to the busiest rooms: everything is shed.
 const HARD: f64 = 4.0;
+/// Warnings are this far apart.
+const WARN_EVERY: Duration = Duration::from_secs(10);
 /// A queue that is this full is as bad as one that is late.
 const FULL: f64 = 0.5;
 
@@ -84,6 +86,7 @@ pub(crate) struct Overload {
     share: Option<f64>,
     /// What every room may have, however long the node is behind: a part of what was done when that began.
     least_share: f64,
+    warned_at: Option<Instant>,
 }
 
 impl Overload {
@@ -96,12 +99,22 @@ impl Overload {
             late_since: None,
             share: None,
             least_share: 0.0,
+            warned_at: None,
         }
     }
 
     /// True while broadcasts may be shed.
     pub(crate) fn is_behind(&self) -> bool {
         self.share.is_some()
+    }
+
+    /// True if somebody should be told, who was not told of late: a flood comes in waves.
+    pub(crate) fn warns(&mut self, now: Instant) -> bool {
+        let told = self.warned_at.is_some_and(|at| now.saturating_duration_since(at) < WARN_EVERY);
+        if !told {
+            self.warned_at = Some(now);
+        }
+        !told
     }
 
     /// What becomes of a broadcast. What is delivered counts as done. `turn` is how long tasks wait for their turn.

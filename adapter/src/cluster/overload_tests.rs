@@ -223,3 +223,10 @@ fn when_connections_are_late_in_writing_only_the_busiest_room_is_shed() {
     assert!(world.fate(1).shed > 200, "{}", world.fate(1).shed);
     assert_eq!((world.fate(2).shed, world.any), (0, 0));
 }
+
+#[test]
+fn a_flood_that_comes_in_waves_is_told_of_once_in_a_while() {
+    let (mut overload, now) = (Overload::new(MAX_LAG), Instant::now());
+    let told = (0..30).filter(|second| overload.warns(now + Duration::from_secs(*second))).count();
+    assert_eq!(told, 3);
+}

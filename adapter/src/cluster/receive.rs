@@ -236,14 +236,15 @@ impl Node {
         let work = Work { room: self.room_hasher.hash_one((&namespace.name, room)), recipients, bytes };
         let now = Instant::now().into_std();
         let turn = self.probe.lag(now);
-        let (verdict, begins) = {
+        let (verdict, begins, warns) = {
             let mut overload = self.overload.lock();
             let before = overload.is_behind();
             let verdict = overload.judge(work, backlog, turn, now);
-            (verdict, !before && overload.is_behind())
+            let begins = !before && overload.is_behind();
+            (verdict, begins, begins && overload.warns(now))
         };
-        if begins {
-            self.counters.overloads.add(1);
+        self.counters.overloads.add(begins.into());
+        if warns {
             let (millis, namespace) = (backlog.waited.max(turn).as_millis(), &namespace.name);
             tracing::warn!(millis, %namespace, "behind with delivering: shedding what goes to the busiest rooms");
         }
