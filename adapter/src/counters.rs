@@ -47,6 +47,14 @@ pub struct Counters {
     pub overflowed: Counter,
     /// Packets for connections that had ended already.
     pub closed: Counter,
+    /// Packets that were shed because this node was behind and their room had had its share.
+    pub room_overload: Counter,
+    /// Packets that were shed because this node was so far behind that it delivered no broadcasts of other nodes.
+    pub node_overload: Counter,
+    /// Messages with packets that were shed.
+    pub shed: Counter,
+    /// Times that this node was behind so that it began to shed.
+    pub overloads: Counter,
     /// Broadcasts that asked nobody because too many acks were awaited.
     pub acks_refused: Counter,
     /// Messages that the broker took.
@@ -87,6 +95,8 @@ pub struct Counters {
     pub subscribe_failed: Counter,
     /// Other nodes that were found.
     pub members_joined: Counter,
+    /// Signs of life of nodes that were not taken, because there were too many nodes.
+    pub members_refused: Counter,
     /// Other nodes that said goodbye or were silent for too long.
     pub members_left: Counter,
     /// Other nodes that are gone for good: they said goodbye, or were silent for longer than their lease.
@@ -121,6 +131,10 @@ pub struct Counters {
     pub routing_switches: Counter,
     /// Times this node had too many rooms and could not go over to buckets.
     pub routing_refused: Counter,
+    /// Times the others had so many settings of their buckets that rooms' messages went to all nodes.
+    pub routing_crowded: Counter,
+    /// Answers of other nodes that were not taken, because they said too much: they count as missing.
+    pub answers_refused: Counter,
     /// Subscriptions that were made.
     pub subscribed: Counter,
     /// Subscriptions that were let go.

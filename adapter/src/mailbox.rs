@@ -23,8 +23,10 @@ pub struct MailboxLimits {
 }
 
 impl Default for MailboxLimits {
+    /// The two meet at packets of one KiB: what is smaller is bounded by its number, since each takes 24 bytes in every
+    /// mailbox that it waits in.
     fn default() -> Self {
-        Self { max_items: 65_536, max_bytes: 16 * 1024 * 1024 }
+        Self { max_items: 16_384, max_bytes: 16 * 1024 * 1024 }
     }
 }
 
@@ -154,7 +156,8 @@ impl Mailbox {
         }
         if full {
             inner.state = State::Closed;
-            inner.items.clear();
+            // Not cleared: its buffer is as long as a queue can be.
+            inner.items = VecDeque::new();
             inner.bytes = 0;
             inner.items.push_back(Item::Close(CloseCause::SlowConsumer));
             inner.urgent = true;
@@ -329,6 +332,14 @@ mod tests {
             assert_eq!(mailbox.push(&packet(false)), Push::Closed);
             assert!(matches!(take(&mailbox).pop_front(), Some(Item::Close(CloseCause::SlowConsumer))));
         }
+    }
+
+    #[test]
+    fn a_slow_consumer_holds_no_buffer_while_it_is_ended() {
+        let mailbox = mailbox(1_000, usize::MAX);
+        (0..1_000).for_each(|_| assert_eq!(mailbox.push(&packet(false)), Push::Queued));
+        assert_eq!(mailbox.push(&packet(false)), Push::Overflowed);
+        assert!(mailbox.inner.lock().items.capacity() < 10);
     }
 
     #[test]

@@ -83,7 +83,9 @@ async fn a_node_that_is_too_slow_for_the_server() {
             std::thread::sleep(Duration::from_millis(1));
         }
     });
-    let subscriber = NatsBus::new(&config(&url, &prefix, DEADLINE)).expect("a good configuration");
+    let mut takes_little = config(&url, &prefix, DEADLINE);
+    takes_little.link.max_inbound = 1024 * 1024;
+    let subscriber = NatsBus::new(&takes_little).expect("a good configuration");
     subscriber.start(Arc::clone(&sink) as Arc<dyn BusSink>).await.expect("the server is there");
     subscriber.subscribe(vec![subject("room/a")]).await.expect("subscribed");
     let publisher = NatsBus::new(&config(&url, &prefix, DEADLINE)).expect("a good configuration");

@@ -19,7 +19,12 @@ use tokio::{
     time::{self, Instant, MissedTickBehavior},
 };
 
-use super::{Driver, Fault, Inbound, LinkConfig, LinkStats, Site, inbound::Counters, runtime::DriverRuntime};
+use super::{
+    Driver, Fault, Inbound, LinkConfig, LinkStats, Site,
+    delivery::{Delivery, Queue},
+    inbound::Counters,
+    runtime::DriverRuntime,
+};
 use crate::cluster::{BusError, BusSink, BusState, Publication, Subject};
 
 /// Losses within this time are reported together, because each report makes the cluster subscribe again.
@@ -52,6 +57,7 @@ struct Connected<D: Driver> {
     link: Arc<D::Link>,
     fault: Fault,
     inbound: Inbound,
+    delivery: Delivery,
     reader: DriverRuntime,
     writer: DriverRuntime,
 }
@@ -59,8 +65,7 @@ struct Connected<D: Driver> {
 impl<D: Driver> Connected<D> {
     /// Takes the link apart. Afterwards it delivers nothing and nothing of it is sent.
     async fn end(self) {
-        self.inbound.close();
-        future::join(self.reader.end(), self.writer.end()).await;
+        future::join3(self.delivery.end(), self.reader.end(), self.writer.end()).await;
     }
 }
 
@@ -237,8 +242,17 @@ impl<D: Driver> Core<D> {
         let threads = future::try_join(thread("read"), thread("write")).await;
         let (reader, writer) =
             threads.map_err(|error| BusError::Unavailable(format!("no thread: {error}")))?;
-        let inbound = Inbound::new(Arc::clone(sink), home.clone(), Arc::clone(&self.counters));
-        let fault = Fault::new();
+        let (fault, queue) = (Fault::new(), Arc::new(Queue::new(self.config.max_inbound)));
+        let inbound = Inbound::new(Arc::clone(&queue), Arc::clone(&self.counters));
+        let delivery = Delivery::start(
+            format!("{}-deliver", D::NAME),
+            &queue,
+            Arc::clone(sink),
+            home.clone(),
+            Arc::clone(&self.counters),
+            fault.clone(),
+        );
+        let delivery = delivery.map_err(|error| BusError::Unavailable(format!("no thread: {error}")))?;
         let site = Site {
             reader: reader.handle(),
             writer: writer.handle(),
@@ -254,7 +268,7 @@ impl<D: Driver> Core<D> {
                 return Err(BusError::Unavailable(text));
             }
         };
-        Ok(Connected { link: Arc::new(link), fault, inbound, reader, writer })
+        Ok(Connected { link: Arc::new(link), fault, inbound, delivery, reader, writer })
     }
 
     async fn supervise(self: Arc<Self>, sink: Arc<dyn BusSink>, home: Handle, mut connected: Connected<D>) {
@@ -409,6 +423,7 @@ async fn bounded(call: Call, fault: &Fault, limit: Duration) -> Result<(), Failu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Backlog;
 
     /// Connects at once, and loses messages, one of them because the node is slow.
     struct Lossy;
@@ -457,7 +472,7 @@ mod tests {
     struct States(Mutex<Vec<BusState>>);
 
     impl BusSink for States {
-        fn message(&self, _: &str, _: bytes::Bytes) {}
+        fn message(&self, _: &str, _: bytes::Bytes, _: Backlog) {}
 
         fn state(&self, state: BusState) {
             self.0.lock().push(state);

@@ -2,16 +2,13 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, watch},
-};
+use tokio::sync::{Notify, watch};
 
-use crate::cluster::BusSink;
+use super::delivery::Queue;
 
 /// Counters of one bus, over all its links.
 #[derive(Debug, Default)]
@@ -25,37 +22,27 @@ pub(super) struct Counters {
     pub(super) uncovered: AtomicU64,
 }
 
-/// Takes the messages of one link, until the link is closed.
+/// Takes the messages of one link, until it is over.
 #[derive(Clone)]
 pub(crate) struct Inbound {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    sink: Arc<dyn BusSink>,
-    /// The runtime in which the bus was started: what the sink spawns belongs there, not on the reader's thread.
-    home: Handle,
-    open: AtomicBool,
+    queue: Arc<Queue>,
     counters: Arc<Counters>,
     losses: Notify,
 }
 
 impl Inbound {
-    pub(super) fn new(sink: Arc<dyn BusSink>, home: Handle, counters: Arc<Counters>) -> Self {
-        let (open, losses) = (AtomicBool::new(true), Notify::new());
-        Self { inner: Arc::new(Inner { sink, home, open, counters, losses }) }
+    pub(super) fn new(queue: Arc<Queue>, counters: Arc<Counters>) -> Self {
+        Self { inner: Arc::new(Inner { queue, counters, losses: Notify::new() }) }
     }
 
-    /// Delivers a message. False says that the link is over and that the caller should stop.
+    /// Takes a message, to be delivered on another thread; waits when too much is to be. False says that the link is
+    /// over and that the caller should stop.
     pub(crate) fn message(&self, subject: &str, payload: Bytes) -> bool {
-        let inner = &*self.inner;
-        if !inner.open.load(Ordering::Acquire) {
-            return false;
-        }
-        let _home = inner.home.enter();
-        inner.sink.message(subject, payload);
-        inner.counters.received.fetch_add(1, Ordering::Relaxed);
-        true
+        self.inner.queue.push(subject, payload)
     }
 
     /// Reports that the client dropped messages of subjects that are subscribed.
@@ -92,10 +79,6 @@ impl Inbound {
 
     pub(super) fn received(&self) -> u64 {
         self.inner.counters.received.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn close(&self) {
-        self.inner.open.store(false, Ordering::Release);
     }
 }
 

@@ -4,8 +4,8 @@
 //! between subjects and drops what does not fit; others through one that forgets the oldest. What is common to all
 //! queues of tokio is that sending wakes the receiver's waker before the send returns. So here the waker itself is
 //! the receiver: it polls the future that receives and delivers. Each message is delivered while the client's connection
-//! task still handles it. The queues never hold more than that one, the order is that of the wire, and a node that
-//! delivers slowly stops its connection task from reading, which the broker feels through TCP.
+//! task still handles it. The queues never hold more than that one, the order is that of the wire, and a delivery that
+//! has to wait stops the connection task from reading, which the broker feels through TCP.
 //!
 //! Must only carry futures whose wakers are woken outside of locks that the future takes. tokio's queues release theirs first.
 

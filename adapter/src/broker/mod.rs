@@ -7,9 +7,10 @@
 //! A link that died is never repaired. Client crates have reconnection of their own, and retry commands or
 //! subscribe again by themselves while doing so, which would deliver late what was already reported as refused. So a
 //! link lives on two threads of its own ([`DriverRuntime`]), and its end is the end of their runtimes: no task, socket
-//! or queued command of the client survives it.
+//! or queued command of the client survives it. What it reads is delivered on a third thread ([`delivery`]).
 
 mod core;
+mod delivery;
 mod inbound;
 #[cfg(feature = "nats")]
 mod inline;
@@ -48,6 +49,9 @@ pub struct LinkConfig {
     pub reconnect_max: Duration,
     /// How many bytes, overhead included, may be published and not yet confirmed. More is refused. Default 64 MiB.
     pub max_in_flight: usize,
+    /// How many bytes, overhead included, may have come and wait to be delivered. The broker keeps the rest. Default
+    /// 64 MiB.
+    pub max_inbound: usize,
 }
 
 impl Default for LinkConfig {
@@ -60,6 +64,7 @@ impl Default for LinkConfig {
             reconnect_min: Duration::from_millis(50),
             reconnect_max: Duration::from_secs(1),
             max_in_flight: 64 * 1024 * 1024,
+            max_inbound: 64 * 1024 * 1024,
         }
     }
 }
@@ -87,7 +92,7 @@ pub struct LinkStats {
 
 /// Where a link is made: the threads for its two connections, and whom it reports to.
 pub(crate) struct Site {
-    /// The thread of the subscribing connection, on which every message is delivered.
+    /// The thread of the subscribing connection.
     pub(crate) reader: Handle,
     /// The thread of the publishing connection, apart, so that a burst of messages does not delay publishing.
     pub(crate) writer: Handle,

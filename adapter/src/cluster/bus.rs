@@ -4,6 +4,7 @@
 //! subscribed, what is queued and what is given up belongs to the cluster, once for every broker.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -55,11 +56,20 @@ pub enum BusState {
     Down,
 }
 
-/// Receives what a bus brings. Called on the driver's own task: it must not block, and what it does per message is the
-/// node's fan-out.
+/// How far the delivery of messages is behind their arrival.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Backlog {
+    /// How long the message has waited on this node.
+    pub waited: Duration,
+    /// How much of what may wait does, from 0 to 1.
+    pub fill: f64,
+}
+
+/// Receives what a bus brings. Called on a thread of the driver's own, in the order of arrival: it must not block, and
+/// what it does per message is the node's fan-out.
 pub trait BusSink: Send + Sync + 'static {
     /// A message came on a subscribed subject. The payload is untrusted.
-    fn message(&self, subject: &str, payload: Bytes);
+    fn message(&self, subject: &str, payload: Bytes, backlog: Backlog);
 
     /// The broker went away or came back. Also called once when `Bus::start` has connected.
     fn state(&self, state: BusState);

@@ -38,10 +38,14 @@ pub struct ClusterConfig {
     /// Numbers of the last broadcasts that are remembered of each sender, to act on their first copy only. Default
     /// 65,536, which are 8 KiB.
     pub recent_ids: usize,
+    /// How long messages may wait on this node before broadcasts to the busiest rooms are shed. Default 500 ms.
+    pub max_lag: Duration,
     /// Requests to the other nodes that may wait for answers at once, emits with acks among them. Default 16,384.
     pub max_requests: usize,
     /// Requests of other nodes that may wait for subscriptions at once. Default 4,096.
     pub max_jobs: usize,
+    /// Emits with acks of other nodes whose answers this node collects at once. More are refused. Default 65,536.
+    pub max_relays: usize,
 }
 
 impl Default for ClusterConfig {
@@ -62,8 +66,10 @@ impl Default for ClusterConfig {
             max_room_subjects: 65_536,
             hashed_subjects: 16_384,
             recent_ids: 65_536,
+            max_lag: Duration::from_millis(500),
             max_requests: 16_384,
             max_jobs: 4_096,
+            max_relays: 65_536,
         }
     }
 }

@@ -96,10 +96,11 @@ impl ClusterFactory {
         node.beat_at.store(node.now_ms(), Ordering::Release);
         node.interests.want(&subject::all());
         node.interests.want(&subject::node(me));
-        let outbox = Arc::clone(node);
+        let (outbox, probe) = (Arc::clone(node), Arc::clone(node));
         let tasks = vec![
             tokio::spawn(Arc::clone(node).run()),
             tokio::spawn(Arc::clone(node).run_interest()),
+            tokio::spawn(async move { probe.probe.run().await }),
             tokio::spawn(async move { outbox.outbox.run(Arc::clone(&outbox.bus)).await }),
         ];
         let directory = tokio::spawn(Arc::clone(node).run_directory());

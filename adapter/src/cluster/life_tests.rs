@@ -9,10 +9,11 @@ use futures_util::future::{BoxFuture, FutureExt, pending};
 use roomcast_protocol::socketio::Args;
 
 use super::memory_bus::{MemoryBus, MemoryHub};
-use super::message::{Identity, Message};
+use super::message::{Identity, Listening, Message, Vitals};
 use super::tests::{Quiet, TestNode, count, is_closed, packet, three};
 use super::{Bus, BusError, BusSink, ClusterConfig, ClusterFactory, Publication, Subject, subject, wire};
 use crate::adapter::{AckEvent, AdapterError, AdapterFactory, Status};
+use crate::id::NodeTag;
 use crate::mailbox::CloseCause;
 use crate::selector::Selector;
 
@@ -136,6 +137,42 @@ async fn requests_that_wait_are_bounded() {
     assert_eq!(a.factory.counters().requests_overflowed.get(), 3);
     drop((first, second));
     assert!(a.adapter.sockets_join(&Selector::all(), &rooms).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn acks_that_are_collected_for_others_are_bounded() {
+    let hub = MemoryHub::new();
+    let config = ClusterConfig { max_relays: 1, ..ClusterConfig::default() };
+    let (a, b) = (TestNode::start(&hub).await, TestNode::start_with(&hub, config).await);
+    let (id, mailbox) = b.socket(1, &["x"]).await;
+    let minute = Duration::from_secs(60);
+    let ask = || a.adapter.broadcast_with_ack(&Selector::rooms(["x"]), "e", &Args::none(), minute);
+    let mut first = ask();
+    assert_eq!(first.next().await, Some(AckEvent::Asked(vec![id])));
+    assert_eq!(ask().next().await, Some(AckEvent::LostNode(b.factory.node())));
+    assert_eq!((count(&mailbox), b.factory.counters().requests_refused.get()), (1, 1));
+    drop(first);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(ask().next().await, Some(AckEvent::Asked(vec![id])));
+}
+
+#[tokio::test(start_paused = true)]
+async fn made_up_settings_of_buckets_cost_no_emit() {
+    let hub = MemoryHub::new();
+    let (a, b) = (TestNode::start(&hub).await, TestNode::start(&hub).await);
+    let (_, mailbox) = b.socket(1, &["x"]).await;
+    for number in 1..=100_u8 {
+        let from = Identity { tag: NodeTag::from_random([9, 9, number]), generation: 1 };
+        let listening = Listening { exact: false, hashed: true, buckets: number.into() };
+        let vitals = Vitals { listening: Some(listening), ..Vitals::default() };
+        for message in [Message::Heartbeat, Message::Vitals(vitals)] {
+            hub.publish("all", wire::encode(from, &message));
+        }
+    }
+    assert_eq!(a.factory.counters().routing_crowded.get(), 1);
+    let before = a.factory.counters().published.get();
+    assert!(a.adapter.broadcast_confirmed(&Selector::rooms(["x"]), &packet("e")).await.is_ok());
+    assert_eq!((count(&mailbox), a.factory.counters().published.get() - before), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

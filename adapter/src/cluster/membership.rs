@@ -21,6 +21,8 @@ use crate::id::NodeTag;
 
 /// Dead nodes that are remembered, to tell them when they come back. The oldest is forgotten first.
 const MAX_GRAVES: usize = 4_096;
+/// Other nodes that are kept. More than this are no cluster, but somebody who makes nodes up.
+const MAX_MEMBERS: usize = 4_096;
 
 /// Another node.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +57,8 @@ pub(crate) enum Change {
     Gone(Identity),
     /// It is gone for good and does not know it.
     Revenant(Identity),
+    /// There are too many nodes: it is not one of them.
+    Refused(NodeTag),
 }
 
 #[derive(Debug)]
@@ -79,6 +83,7 @@ impl Membership {
         }
         let mut changes = Vec::new();
         let fresh = Member { generation, heard_at: now, live: true, vitals: None, taciturn: false };
+        let full = self.members.len() >= MAX_MEMBERS;
         match self.members.get_mut(&tag) {
             Some(known) if known.generation > generation => return changes,
             Some(known) if known.generation == generation => {
@@ -95,6 +100,7 @@ impl Membership {
                 }
                 changes.push(Change::Gone(Identity { tag, generation: old.generation }));
             }
+            None if full => return vec![Change::Refused(tag)],
             None => {
                 self.members.insert(tag, fresh);
             }
@@ -288,14 +294,34 @@ mod tests {
         assert_eq!(members.echo(later + EXPIRY), [left("aaaa")]);
     }
 
+    fn made_up(number: u32) -> Identity {
+        let [_, random @ ..] = number.to_be_bytes();
+        Identity { tag: NodeTag::from_random(random), generation: 1 }
+    }
+
     #[test]
     fn graves_are_bounded() {
         let (mut members, now) = (Membership::new(EXPIRY, LEASE), Instant::now());
         for number in 0..MAX_GRAVES as u32 + 5 {
-            let [_, random @ ..] = number.to_be_bytes();
-            members.heartbeat(Identity { tag: NodeTag::from_random(random), generation: 1 }, now);
+            members.heartbeat(made_up(number), now);
+            members.goodbye(made_up(number));
         }
-        members.echo(now + LEASE);
         assert_eq!((members.graves.len(), members.members.len()), (MAX_GRAVES, 0));
+    }
+
+    #[test]
+    fn members_are_bounded_until_some_are_gone() {
+        let (mut members, now) = (Membership::new(EXPIRY, LEASE), Instant::now());
+        let real = node("aaaa", 1);
+        members.heartbeat(real, now);
+        let many = 1..MAX_MEMBERS as u32 + 5;
+        let refused = many.map(|number| members.heartbeat(made_up(number), now));
+        let refused = refused.filter(|changes| matches!(changes[..], [Change::Refused(_)])).count();
+        assert_eq!((refused, members.members.len()), (5, MAX_MEMBERS));
+        // Those who are known are heard, and the others in their place.
+        assert!(members.heartbeat(real, now + LEASE).is_empty());
+        members.echo(now + LEASE);
+        assert_eq!(members.known(), [real]);
+        assert_eq!(members.heartbeat(node("bbbb", 1), now + LEASE), [joined("bbbb")]);
     }
 }

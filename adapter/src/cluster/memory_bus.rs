@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
 
-use super::{Bus, BusError, BusSink, BusState, Publication, Subject};
+use super::{Backlog, Bus, BusError, BusSink, BusState, Publication, Subject};
 
 /// Says of a publication whether it gets lost.
 type Loss = Box<dyn FnMut(&Publication) -> bool + Send>;
@@ -75,7 +75,9 @@ impl MemoryHub {
                 && client.subjects.contains(&publication.subject)
             {
                 let copies = if hub.duplicates { 2 } else { 1 };
-                (0..copies).for_each(|_| sink.message(&publication.subject, publication.payload.clone()));
+                (0..copies).for_each(|_| {
+                    sink.message(&publication.subject, publication.payload.clone(), Backlog::default());
+                });
             }
         }
     }

@@ -21,6 +21,10 @@ pub mod memory_bus;
 mod message;
 mod node;
 mod outbox;
+mod overload;
+#[cfg(test)]
+mod overload_tests;
+mod probe;
 mod receive;
 mod recent;
 mod relay;
@@ -41,6 +45,6 @@ mod version_tests;
 mod wire;
 
 pub use adapter::ClusterAdapter;
-pub use bus::{Bus, BusError, BusSink, BusState, Publication, Subject};
+pub use bus::{Backlog, Bus, BusError, BusSink, BusState, Publication, Subject};
 pub use config::ClusterConfig;
 pub use factory::{ClusterError, ClusterFactory};

@@ -7,6 +7,7 @@
 //! The lock of `interests` is taken under the lock of a room shard, and that of `membership` under the one of `audience`.
 
 use std::collections::HashMap;
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,6 +24,8 @@ use super::interest::{Interest, Wait};
 use super::membership::{Change, Membership};
 use super::message::{Answer, Identity, Message, Vitals};
 use super::outbox::{Confirm, Outbox};
+use super::overload::Overload;
+use super::probe::Probe;
 use super::recent::Recent;
 use super::relay::Relay;
 use super::requests::Requests;
@@ -136,6 +139,11 @@ pub(crate) struct Node {
     pub(crate) outbox: Outbox,
     /// Broadcasts that were acted on.
     pub(crate) recent: Mutex<Recent>,
+    /// Which broadcasts are shed.
+    pub(crate) overload: Mutex<Overload>,
+    pub(crate) probe: Probe,
+    /// Room names are the users' own, hence a keyed hash.
+    pub(crate) room_hasher: RandomState,
     /// Requests that were acted on.
     pub(crate) recent_requests: Mutex<Recent>,
     pub(crate) namespaces: RwLock<HashMap<Arc<str>, Arc<Namespace>>>,
@@ -188,6 +196,9 @@ impl Node {
             relays: Mutex::default(),
             outbox: Outbox::new(config.outbox_items, config.outbox_bytes, Arc::clone(&counters)),
             recent: Mutex::new(Recent::new(config.recent_ids)),
+            overload: Mutex::new(Overload::new(config.max_lag)),
+            probe: Probe::default(),
+            room_hasher: RandomState::new(),
             recent_requests: Mutex::new(Recent::new(RECENT_REQUESTS)),
             namespaces: RwLock::default(),
             status: watch::Sender::new(Status::Unavailable),
@@ -305,6 +316,9 @@ impl Node {
         };
         let mut subjects: Vec<Subject> = Vec::with_capacity(rooms.len());
         let audience = self.audience.read();
+        if audience.everywhere {
+            return vec![namespace.subject.clone()];
+        }
         for (_, room) in rooms.iter().enumerate().filter(|(at, room)| !rooms[..*at].contains(room)) {
             // The socket of that id is with its node. Others may have joined a room of that name.
             if let Some(owner) = self.other_owner(room) {
@@ -421,6 +435,10 @@ impl Node {
                     self.recent.lock().forget(identity);
                     self.recent_requests.lock().forget(identity);
                     self.directory.state.lock().gone(identity);
+                }
+                Change::Refused(tag) => {
+                    self.counters.members_refused.add(1);
+                    tracing::debug!(node = %tag, "too many nodes: this one is not heard");
                 }
                 Change::Revenant(identity) => {
                     let mut revenants = self.revenants.lock();

@@ -1,5 +1,6 @@
 //! What a message from the broker does. Runs on the driver's task: decodes, acts on this node, queues the answer.
 
+use std::hash::BuildHasher;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant as StdInstant};
@@ -10,21 +11,23 @@ use tokio::time::Instant;
 
 use super::message::{Answer, Broadcast, Envelope, Identity, Listening, Message, Op};
 use super::node::{MAX_GREETERS, Namespace, Node};
+use super::overload::{Verdict, Work};
 use super::relay::{Relay, chunks};
 use super::wire::{self, WireError};
-use super::{BusSink, BusState, subject};
+use super::{Backlog, BusSink, BusState, subject};
 use crate::adapter::{RemoteSocket, ServerReply};
 use crate::id::NodeTag;
 use crate::local::deadline_of;
 use crate::mailbox::Outgoing;
+use crate::selector::Selector;
 
 /// The node's ear. Weak, because the node holds the bus and the bus holds this.
 pub(crate) struct Ear(pub(crate) Weak<Node>);
 
 impl BusSink for Ear {
-    fn message(&self, _subject: &str, payload: Bytes) {
+    fn message(&self, _subject: &str, payload: Bytes, backlog: Backlog) {
         if let Some(node) = self.0.upgrade() {
-            node.receive(payload);
+            node.receive(payload, backlog);
         }
     }
 
@@ -55,7 +58,7 @@ impl Node {
         self.update_status();
     }
 
-    pub(crate) fn receive(self: &Arc<Self>, payload: Bytes) {
+    pub(crate) fn receive(self: &Arc<Self>, payload: Bytes, backlog: Backlog) {
         let len = payload.len() as u64;
         let envelope = match wire::decode(payload) {
             Ok(envelope) => envelope,
@@ -88,7 +91,7 @@ impl Node {
             Message::Cancel { id } => {
                 self.end_relays(|relay| relay.origin() == envelope.from.tag && relay.request() == id);
             }
-            Message::Broadcast(broadcast) => self.broadcast(envelope.from, broadcast),
+            Message::Broadcast(broadcast) => self.broadcast(envelope.from, broadcast, backlog),
             Message::ServerEvent { namespace, name, args } => {
                 if let Some(namespace) = self.find(&namespace) {
                     namespace.events.server_side_event(&name, args, None);
@@ -114,7 +117,7 @@ impl Node {
             Message::Query { id, query } => self.directory_query(envelope.from.tag, id, &query),
             Message::Found { id, known } => {
                 let answer = known.map_or(Answer::Refused, Answer::Known);
-                self.requests.answer(id, envelope.from.tag, true, answer);
+                self.answered(id, envelope.from.tag, true, answer);
             }
         }
     }
@@ -204,7 +207,7 @@ impl Node {
         self.wake.notify_one();
     }
 
-    fn broadcast(&self, from: Identity, broadcast: Broadcast) {
+    fn broadcast(&self, from: Identity, broadcast: Broadcast, backlog: Backlog) {
         // First, so that what cannot be read does not take its number from what can.
         let Ok(packet) = EncodedPacket::from_frames(broadcast.frames) else {
             return self.count_malformed(WireError::Invalid);
@@ -214,13 +217,45 @@ impl Node {
             return;
         }
         let Some(namespace) = self.find(&broadcast.namespace) else { return };
+        if self.sheds(&namespace, &broadcast.selector, packet.frames().len(), backlog) {
+            return;
+        }
+        let now = StdInstant::now();
         let outgoing = Outgoing {
             packet,
-            emitted_at: StdInstant::now(),
+            emitted_at: now.checked_sub(backlog.waited).unwrap_or(now),
             volatile: broadcast.volatile,
             compress: broadcast.compress,
         };
         namespace.local.deliver(&broadcast.selector, &Arc::new(outgoing));
+    }
+
+    /// True if a broadcast is dropped, because this node is behind with delivering.
+    fn sheds(&self, namespace: &Namespace, selector: &Selector, bytes: usize, backlog: Backlog) -> bool {
+        let (room, recipients) = namespace.local.busiest(selector);
+        let work = Work { room: self.room_hasher.hash_one((&namespace.name, room)), recipients, bytes };
+        let now = Instant::now().into_std();
+        let turn = self.probe.lag(now);
+        let (verdict, begins, warns) = {
+            let mut overload = self.overload.lock();
+            let before = overload.is_behind();
+            let verdict = overload.judge(work, backlog, turn, now);
+            let begins = !before && overload.is_behind();
+            (verdict, begins, begins && overload.warns(now))
+        };
+        self.counters.overloads.add(begins.into());
+        if warns {
+            let (millis, namespace) = (backlog.waited.max(turn).as_millis(), &namespace.name);
+            tracing::warn!(millis, %namespace, "behind with delivering: shedding what goes to the busiest rooms");
+        }
+        let counter = match verdict {
+            Verdict::Deliver => return false,
+            Verdict::ShedRoom => &self.counters.room_overload,
+            Verdict::ShedAny => &self.counters.node_overload,
+        };
+        counter.add(recipients as u64);
+        self.counters.shed.add(1);
+        true
     }
 
     fn request(self: &Arc<Self>, from: NodeTag, id: u64, namespace: Option<Arc<Namespace>>, op: Op) {
@@ -254,6 +289,11 @@ impl Node {
             Op::ServerEvent { name, args } => {
                 let reply = self.server_reply(from, id);
                 namespace.events.server_side_event(&name, args, Some(reply));
+            }
+            // Before anybody is asked: there would be nobody to take the answers.
+            Op::Ask { .. } if self.relays.lock().len() >= self.config.max_relays => {
+                self.counters.requests_refused.add(1);
+                self.respond(from, id, true, Answer::Refused);
             }
             Op::Ask { selector, name, args, timeout } => {
                 let deadline = deadline_of(timeout);
@@ -308,13 +348,23 @@ impl Node {
         })
     }
 
+    fn answered(&self, id: u64, from: NodeTag, last: bool, answer: Answer) {
+        if !self.requests.answer(id, from, last, answer) {
+            self.counters.answers_refused.add(1);
+        }
+    }
+
     fn response(&self, from: NodeTag, id: u64, last: bool, answer: Answer) {
         let collector = self.collectors.lock().get(&id).map(Arc::clone);
         let Some(collector) = collector else {
-            return self.requests.answer(id, from, last, answer);
+            return self.answered(id, from, last, answer);
         };
         match answer {
-            Answer::Asked(ids) => collector.asked_by(from, ids, !last),
+            Answer::Asked(ids) => {
+                if !collector.asked_by(from, ids, !last) {
+                    self.counters.answers_refused.add(1);
+                }
+            }
             Answer::Settled(settled) => {
                 // A node speaks for its own sockets only.
                 for (socket, answer) in settled.into_iter().filter(|(socket, _)| socket.node() == from) {

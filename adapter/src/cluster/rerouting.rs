@@ -91,7 +91,14 @@ impl Node {
     pub(crate) fn refresh_audience(&self) {
         let mut audience = self.audience.write();
         let certain = self.audience_known.load(Ordering::Acquire);
+        let before = audience.everywhere;
         *audience = self.membership.lock().audience(self.config.hashed_subjects.max(1), certain);
+        if audience.everywhere && !before {
+            self.counters.routing_crowded.add(1);
+            tracing::warn!(
+                "the nodes have too many settings of adapter.hashed_subjects: what is for a room goes to all nodes"
+            );
+        }
     }
 
     /// Others may have come or gone over unheard: until all have had the time to say so, they may listen anywhere.

@@ -29,6 +29,10 @@ pub(crate) const DWELL: Duration = Duration::from_secs(30);
 /// The least time for what is under way between nodes.
 const MIN_SETTLE: Duration = Duration::from_millis(100);
 
+/// Numbers of buckets that rooms are published to. One is what a cluster has, two while the setting is rolled out; each
+/// takes a copy of every emit.
+const MAX_BUCKET_NUMBERS: usize = 4;
+
 /// What another node knows of buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Understands {
@@ -54,12 +58,15 @@ pub(crate) struct Audience {
     pub(crate) exact: bool,
     /// Some listen to buckets, of which there are so many. One number, unless nodes are configured differently.
     pub(crate) buckets: Vec<u32>,
+    /// There are too many numbers of buckets for a copy to each: what is for a room goes to the whole namespace, where
+    /// everybody listens.
+    pub(crate) everywhere: bool,
 }
 
 impl Audience {
     /// `certain` says that every node was heard that is there. Otherwise they may listen anywhere.
     pub(crate) fn of(others: impl Iterator<Item = Understands>, own_buckets: u32, certain: bool) -> Self {
-        let mut audience = Self { exact: !certain, buckets: Vec::new() };
+        let mut audience = Self { exact: !certain, buckets: Vec::new(), everywhere: false };
         let (mut alone, mut anywhere) = (true, !certain);
         for other in others {
             alone = false;
@@ -68,18 +75,26 @@ impl Audience {
                 Understands::Nothing => audience.exact = true,
                 Understands::Hashing(Listening { exact, hashed, buckets }) => {
                     audience.exact |= exact;
-                    if hashed && !audience.buckets.contains(&buckets) {
-                        audience.buckets.push(buckets);
+                    if hashed {
+                        audience.add(buckets);
                     }
                 }
             }
         }
         // Who believes to be alone still says what it has to say.
         audience.exact |= anywhere || alone;
-        if anywhere && !audience.buckets.contains(&own_buckets) {
-            audience.buckets.push(own_buckets);
+        if anywhere {
+            audience.add(own_buckets);
         }
         audience
+    }
+
+    fn add(&mut self, buckets: u32) {
+        match self.buckets.contains(&buckets) {
+            true => {}
+            false if self.buckets.len() < MAX_BUCKET_NUMBERS => self.buckets.push(buckets),
+            false => self.everywhere = true,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::memory_bus::{MemoryBus, MemoryHub};
 use super::routing::DWELL;
 use super::tests::{Quiet, TestNode, count, packet};
-use super::{Bus, BusError, BusSink, BusState, ClusterConfig, ClusterFactory, Publication, Subject};
+use super::{Backlog, Bus, BusError, BusSink, BusState, ClusterConfig, ClusterFactory, Publication, Subject};
 use crate::adapter::{AdapterFactory, Status};
 use crate::id::SocketId;
 use crate::mailbox::{Item, Mailbox, Outgoing};
@@ -54,7 +54,7 @@ struct SlowEar {
 }
 
 impl BusSink for SlowEar {
-    fn message(&self, subject: &str, payload: Bytes) {
+    fn message(&self, subject: &str, payload: Bytes, _: Backlog) {
         let _ = self.queue.send((Instant::now() + self.delay, subject.into(), payload));
     }
     fn state(&self, state: BusState) {
@@ -69,7 +69,7 @@ impl Bus for SlowBus {
         tokio::spawn(async move {
             while let Some((at, subject, payload)) = messages.recv().await {
                 tokio::time::sleep_until(at).await;
-                inner.message(&subject, payload);
+                inner.message(&subject, payload, Backlog::default());
             }
         });
         self.inner.start(Arc::new(SlowEar { inner: sink, queue, delay: self.delay }))

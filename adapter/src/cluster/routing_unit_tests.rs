@@ -151,7 +151,8 @@ fn a_node_that_does_not_know_buckets_sends_everybody_back() {
 #[test]
 fn publications_go_where_somebody_listens() {
     let of = |others: &[Understands], certain| {
-        let Audience { exact, buckets } = Audience::of(others.iter().copied(), 16, certain);
+        let Audience { exact, buckets, everywhere } = Audience::of(others.iter().copied(), 16, certain);
+        assert!(!everywhere);
         (exact, buckets)
     };
     let (exact, both, hashed) =
@@ -168,4 +169,13 @@ fn publications_go_where_somebody_listens() {
     assert_eq!(of(&[Understands::Unknown], true), (true, vec![16]));
     assert_eq!(of(&[hashed], false), (true, vec![16]));
     assert_eq!(of(&[], false), (true, vec![16]));
+}
+
+#[test]
+fn copies_of_an_emit_are_bounded() {
+    let of = |settings: u32| Audience::of((1..=settings).map(|n| listening(false, true, n)), 16, true);
+    assert!(!of(4).everywhere);
+    assert_eq!(of(4).buckets, [1, 2, 3, 4]);
+    assert!(of(5).everywhere);
+    assert_eq!(of(1_000).buckets.len(), 4);
 }

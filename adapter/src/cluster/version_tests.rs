@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 
 use super::memory_bus::{MemoryBus, MemoryHub};
 use super::tests::{Quiet, TestNode, count, packet};
-use super::{Bus, BusError, BusSink, BusState, ClusterConfig, ClusterFactory, Publication, Subject};
+use super::{Backlog, Bus, BusError, BusSink, BusState, ClusterConfig, ClusterFactory, Publication, Subject};
 use crate::adapter::AdapterFactory;
 use crate::adapter::Status;
 use crate::selector::Selector;
@@ -23,9 +23,9 @@ fn is_old(payload: &Bytes) -> bool {
 }
 
 impl BusSink for OldEar {
-    fn message(&self, subject: &str, payload: Bytes) {
+    fn message(&self, subject: &str, payload: Bytes, backlog: Backlog) {
         if is_old(&payload) {
-            self.0.message(subject, payload);
+            self.0.message(subject, payload, backlog);
         }
     }
 

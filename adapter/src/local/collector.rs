@@ -12,10 +12,10 @@ use std::time::Duration;
 use futures_util::Stream;
 use parking_lot::Mutex;
 use roomcast_protocol::socketio::Args;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::time::{Instant, Sleep};
 
-use super::acks::AckSink;
+use super::acks::{AckSink, MAX_AWAITED_ACKS};
 use crate::adapter::AckEvent;
 use crate::id::{NodeTag, SocketId};
 
@@ -27,11 +27,21 @@ pub(crate) fn deadline_of(timeout: Duration) -> Instant {
     Instant::now() + timeout.min(LONGEST_TIMEOUT)
 }
 
+/// Messages in which one node may name whom it asked.
+const MAX_PARTS: usize = 1_024;
+
+/// What a node has said so far.
+#[derive(Default)]
+struct Named {
+    parts: usize,
+    sockets: usize,
+}
+
 #[derive(Default)]
 struct State {
     events: VecDeque<AckEvent>,
-    /// Nodes that have not said yet whom they asked.
-    nodes: FxHashSet<NodeTag>,
+    /// Nodes that have not said yet whom they asked, and how many they have named so far.
+    nodes: FxHashMap<NodeTag, Named>,
     /// Sockets that have not answered yet.
     open: FxHashSet<SocketId>,
     waker: Option<Waker>,
@@ -47,7 +57,10 @@ pub(crate) struct Collector {
 impl Collector {
     /// Waits for these nodes.
     pub(crate) fn new(node: NodeTag, nodes: impl IntoIterator<Item = NodeTag>) -> Arc<Self> {
-        let state = State { nodes: nodes.into_iter().collect(), ..State::default() };
+        let state = State {
+            nodes: nodes.into_iter().map(|node| (node, Named::default())).collect(),
+            ..State::default()
+        };
         Arc::new(Self { node, state: Mutex::new(state) })
     }
 
@@ -61,12 +74,21 @@ impl Collector {
         }
     }
 
-    /// A node asked these sockets. With `more`, it will name others.
-    pub(crate) fn asked_by(&self, node: NodeTag, ids: Vec<SocketId>, more: bool) {
+    /// A node asked these sockets. With `more`, it will name others. False when it names more than a node can ask: then
+    /// it counts as lost.
+    pub(crate) fn asked_by(&self, node: NodeTag, ids: Vec<SocketId>, more: bool) -> bool {
+        let named_too_many = {
+            let mut state = self.state.lock();
+            let Some(named) = state.nodes.get_mut(&node) else { return true };
+            named.parts += 1;
+            named.sockets += ids.len();
+            named.parts > MAX_PARTS || named.sockets > MAX_AWAITED_ACKS
+        };
+        if named_too_many {
+            self.node_lost(node);
+            return false;
+        }
         self.change(|state| {
-            if !state.nodes.contains(&node) {
-                return;
-            }
             if !more {
                 state.nodes.remove(&node);
             }
@@ -77,6 +99,7 @@ impl Collector {
                 state.events.push_back(AckEvent::Asked(ids));
             }
         });
+        true
     }
 
     /// A socket answered, or left when there are no arguments.
@@ -96,7 +119,7 @@ impl Collector {
         self.change(|state| {
             let before = state.open.len();
             state.open.retain(|id| id.node() != node);
-            if state.nodes.remove(&node) || state.open.len() != before {
+            if state.nodes.remove(&node).is_some() || state.open.len() != before {
                 state.events.push_back(AckEvent::LostNode(node));
             }
         });
@@ -124,7 +147,7 @@ impl Collector {
     fn expire(&self) {
         let mut state = self.state.lock();
         state.open.clear();
-        let mut nodes: Vec<_> = state.nodes.drain().collect();
+        let mut nodes: Vec<_> = state.nodes.drain().map(|(node, _)| node).collect();
         nodes.sort_unstable();
         state.events.extend(nodes.into_iter().map(AckEvent::LostNode));
     }
@@ -132,7 +155,8 @@ impl Collector {
 
 impl AckSink for Collector {
     fn asked(&self, ids: Vec<SocketId>) {
-        self.asked_by(self.node, ids, false);
+        // Bounded where they are asked.
+        let _ = self.asked_by(self.node, ids, false);
     }
 
     fn ack(&self, id: SocketId, args: Args) {
@@ -190,5 +214,38 @@ impl Drop for Acks {
         if let Some(cancel) = self.cancel.take() {
             cancel();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collector() -> (NodeTag, Arc<Collector>) {
+        let node = "aaaa".parse().unwrap();
+        (node, Collector::new(node, [node]))
+    }
+
+    fn next(collector: &Collector) -> Poll<Option<AckEvent>> {
+        collector.poll_event(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_node_that_names_sockets_without_end_is_lost() {
+        let (node, collector) = collector();
+        assert!((0..MAX_PARTS).all(|_| collector.asked_by(node, Vec::new(), true)));
+        assert_eq!(next(&collector), Poll::Pending);
+        assert!(!collector.asked_by(node, Vec::new(), true));
+        assert_eq!(next(&collector), Poll::Ready(Some(AckEvent::LostNode(node))));
+        assert_eq!(next(&collector), Poll::Ready(None));
+    }
+
+    #[test]
+    fn a_node_cannot_ask_more_sockets_than_a_node_asks() {
+        let (node, collector) = collector();
+        let ids = vec![SocketId::new(node, [0; 12]); MAX_AWAITED_ACKS / 2 + 1];
+        assert!(collector.asked_by(node, ids.clone(), true));
+        assert!(!collector.asked_by(node, ids, true));
+        assert!(!collector.is_waiting());
     }
 }

@@ -30,8 +30,11 @@ use crate::adapter::RemoteSocket;
 use crate::counters::Counters;
 use crate::id::{NodeTag, SocketId};
 use crate::mailbox::{CloseCause, Mailbox, Outgoing};
-use crate::selector::{Room, Selector};
+use crate::selector::{Room, Selector, Target};
 use crate::tap::{Sighted, Tap};
+
+/// Of an emit to more rooms than this only the first ones are looked at to tell how much work it is.
+const BUSIEST_OF: usize = 64;
 
 /// One namespace of one node. As an [`Adapter`](crate::Adapter) it is the whole of a cluster of one: nothing is awaited
 /// and nothing fails.
@@ -81,6 +84,26 @@ impl LocalAdapter {
     fn show(&self, selector: &Selector, outgoing: &Arc<Outgoing>) {
         let seen = || Sighted::Emit { selector: selector.clone(), outgoing: Arc::clone(outgoing) };
         self.tap.show(&self.namespace, seen);
+    }
+
+    /// For how many sockets of this node a selector asks, about: exceptions are not looked at, nor who is in several
+    /// rooms. And the room with most of them, unless it asks for all.
+    pub(crate) fn busiest<'s>(&self, selector: &'s Selector) -> (Option<&'s Room>, usize) {
+        match &selector.to {
+            Target::All => (None, self.socket_count()),
+            Target::Rooms(rooms) => {
+                let counted = rooms.iter().take(BUSIEST_OF).map(|room| (self.members(room), room));
+                let (mut sum, mut most, mut busiest) = (0_usize, 0, rooms.first());
+                for (members, room) in counted {
+                    sum = sum.saturating_add(members);
+                    if members > most {
+                        (most, busiest) = (members, Some(room));
+                    }
+                }
+                (busiest, sum)
+            }
+            Target::Socket(_) => (None, 1),
+        }
     }
 
     /// The sockets of this node that a selector means.

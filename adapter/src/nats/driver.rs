@@ -15,8 +15,8 @@
 //!   no other way, so a node should fall back to hashed subjects long before 100,000 rooms.
 //! - Reading the channels by one task would lose the order between subjects, and a full channel drops messages with an
 //!   event of which at most 128 wait. Here each is received inside the send ([`Inline`](crate::broker::Inline)): the
-//!   connection's task itself delivers, in the order of the wire, and does not read on before it has. A slow node is felt
-//!   by the server through TCP, which disconnects it when too much waits. Slow-consumer events are counted and
+//!   connection's task itself queues it for delivery, in the order of the wire, and does not read on before it has. When
+//!   that queue is full, the server feels it through TCP, and disconnects the node when too much waits. Slow-consumer events are counted and
 //!   reported all the same.
 //! - A refused permission comes as an event that names no request. Whoever waits for the next fence is told.
 //! - Credentials in URLs are not used, they are taken out here.

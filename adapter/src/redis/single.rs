@@ -9,8 +9,8 @@
 //!   makes a new one.
 //! - Messages come only through a `tokio::sync::broadcast` channel of 32 places, which drops the oldest without a word
 //!   when the receiver is behind. Here the receiver runs inside the send ([`Inline`]), so it never is: fred's task itself
-//!   delivers, and does not read on before it has. A slow node fills Redis' output buffer for it, and Redis disconnects it
-//!   when that is too much. Should the channel overflow after all, the lost messages are counted and reported.
+//!   queues it for delivery, and does not read on before it has. When that queue is full, Redis' output buffer fills, and
+//!   Redis disconnects the node when that is too much. Should the channel overflow after all, the lost messages are counted and reported.
 //! - `subscribe` returns when the command is written, and the confirmation is thrown away. A PING with a token behind it
 //!   tells that it was executed. Both go as one pipeline, between whose commands fred does not read: so an error, such as
 //!   a missing ACL permission, finds the PING waiting and comes as its answer. Otherwise it would be thrown away too.

@@ -29,7 +29,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use roomcast_adapter::cluster::{Bus, BusSink, BusState, Publication, Subject};
+use roomcast_adapter::cluster::{Backlog, Bus, BusSink, BusState, Publication, Subject};
 
 /// Until when a condition must hold that should hold at once.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -363,7 +363,7 @@ impl Recorder {
 }
 
 impl BusSink for Recorder {
-    fn message(&self, subject: &str, payload: Bytes) {
+    fn message(&self, subject: &str, payload: Bytes, _: Backlog) {
         if let Some(on_message) = &self.on_message {
             on_message(subject, &payload);
         }

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use roomcast_adapter::cluster::{Bus, BusSink, BusState, Subject};
+use roomcast_adapter::cluster::{Backlog, Bus, BusSink, BusState, Subject};
 use tokio::{sync::Notify, task::JoinHandle};
 
 use super::{DEADLINE, Recorder, eventually, publication, subject};
@@ -49,8 +49,8 @@ impl Follower {
 }
 
 impl BusSink for Follower {
-    fn message(&self, subject: &str, payload: Bytes) {
-        BusSink::message(&*self.sink, subject, payload);
+    fn message(&self, subject: &str, payload: Bytes, backlog: Backlog) {
+        BusSink::message(&*self.sink, subject, payload, backlog);
     }
 
     fn state(&self, state: BusState) {

@@ -52,6 +52,7 @@ section! {
     }
     tables {
         outbox: Outbox,
+        inbound: Inbound,
         nats: Nats,
         tls: Tls,
         redis: Redis,
@@ -77,6 +78,19 @@ section! {
         /// Messages.
         max_items: usize = 65_536,
         /// Bytes.
+        #[serde(with = "units::bytes")]
+        max_bytes: usize = 64 << 20,
+    }
+}
+
+section! {
+    /// What may wait to be delivered, of what came from the broker.
+    pub struct Inbound {
+        /// When messages wait for longer than this, the node drops what other nodes emit to rooms that take more than their
+        /// fair share of its work, so that the others' emits are not late by much more. Counted as "room_overload".
+        #[serde(with = "units::duration")]
+        max_lag: Duration = Duration::from_millis(500),
+        /// Bytes that may wait. The broker keeps what is beyond.
         #[serde(with = "units::bytes")]
         max_bytes: usize = 64 << 20,
     }

@@ -130,6 +130,7 @@ fn bounds(config: &Config, problems: &mut Vec<Problem>) {
         ("adapter.heartbeat", adapter.heartbeat),
         ("adapter.subscribe_timeout", adapter.subscribe_timeout),
         ("adapter.directory.interval", adapter.directory.interval),
+        ("adapter.inbound.max_lag", adapter.inbound.max_lag),
     ];
     // `max_attachments` and `max_rooms_per_socket` may be 0: no binary, no rooms.
     let counts = [
@@ -144,6 +145,7 @@ fn bounds(config: &Config, problems: &mut Vec<Problem>) {
         ("adapter.hashed_subjects", adapter.hashed_subjects as usize),
         ("adapter.outbox.max_items", adapter.outbox.max_items),
         ("adapter.outbox.max_bytes", adapter.outbox.max_bytes),
+        ("adapter.inbound.max_bytes", adapter.inbound.max_bytes),
         ("api.max_body", config.api.max_body),
     ];
     let zero_durations = durations.iter().filter(|(_, value)| *value == Duration::ZERO).map(|(key, _)| *key);

@@ -20,6 +20,10 @@ static FIGURES: &[Figure] = &[
     ("dropped_total", DROPPED, &[("reason", "volatile")], |c| &c.volatile_dropped),
     ("dropped_total", DROPPED, &[("reason", "slow_consumer")], |c| &c.overflowed),
     ("dropped_total", DROPPED, &[("reason", "connection_closed")], |c| &c.closed),
+    ("dropped_total", DROPPED, &[("reason", "room_overload")], |c| &c.room_overload),
+    ("dropped_total", DROPPED, &[("reason", "node_overload")], |c| &c.node_overload),
+    ("bus_shed_total", "Messages with packets that were shed, as this node was behind.", &[], |c| &c.shed),
+    ("bus_overloads_total", "Times this node was behind so that it began to shed.", &[], |c| &c.overloads),
     ("acks_not_awaited_total", "Emits that asked nobody: too many acks were awaited.", &[], |c| {
         &c.acks_refused
     }),
@@ -58,7 +62,19 @@ static FIGURES: &[Figure] = &[
         &[],
         |c| &c.routing_refused,
     ),
+    (
+        "cluster_routing_crowded_total",
+        "Times the nodes had too many settings of hashed_subjects, so that room emits went to all of them.",
+        &[],
+        |c| &c.routing_crowded,
+    ),
+    ("cluster_answers_refused_total", "Answers of nodes that said more than is taken.", &[], |c| {
+        &c.answers_refused
+    }),
     ("cluster_members_joined_total", "Other nodes that were found.", &[], |c| &c.members_joined),
+    ("cluster_members_refused_total", "Signs of life beyond the number of nodes that are kept.", &[], |c| {
+        &c.members_refused
+    }),
     ("cluster_members_left_total", "Other nodes that left or fell silent.", &[], |c| &c.members_left),
     ("cluster_members_gone_total", "Other nodes that are gone for good.", &[], |c| &c.members_gone),
     (

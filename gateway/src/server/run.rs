@@ -184,6 +184,7 @@ async fn start_adapter(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Ada
             let mut redis = RedisConfig::new(url);
             redis.prefix = prefix;
             redis.tls = tls_files(config);
+            redis.link.max_inbound = config.adapter.inbound.max_bytes;
             redis.pubsub = match config.adapter.redis.pubsub {
                 RedisPubSub::Auto => PubSub::Auto,
                 RedisPubSub::Sharded => PubSub::Sharded,
@@ -196,6 +197,7 @@ async fn start_adapter(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Ada
             let mut nats = NatsConfig::new(url);
             nats.prefix = prefix;
             nats.tls = tls_files(config);
+            nats.link.max_inbound = config.adapter.inbound.max_bytes;
             let settings = &config.adapter.nats;
             nats.credentials_file.clone_from(&settings.credentials_file);
             nats.nkey_seed = settings.nkey_seed.as_ref().map(|seed| seed.expose().to_owned());
@@ -230,6 +232,7 @@ fn cluster_config(config: &Config) -> ClusterConfig {
         subscribe_timeout: adapter.subscribe_timeout,
         outbox_items: adapter.outbox.max_items,
         outbox_bytes: adapter.outbox.max_bytes,
+        max_lag: adapter.inbound.max_lag,
         max_requests: adapter.max_requests,
         max_rooms_per_emit: adapter.max_rooms_per_emit,
         max_room_subjects: adapter.max_room_subjects,

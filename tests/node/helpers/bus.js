@@ -37,6 +37,13 @@ function token(text) {
 /** The subjects on which a node with a member of the room listens, in the namespace "/". */
 export const subjectsOf = (tag, room) => ["all", `node/${tag}`, "ns//", `room//\0${room}`];
 
+/** The subject of a room's bucket, in the namespace "/": FNV-1a over namespace, zero and room. */
+export function bucketSubject(buckets, room) {
+  let hash = 0xcbf29ce484222325n;
+  for (const byte of Buffer.from(`/\0${room}`)) hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
+  return `hash/${buckets}/${BigInt.asUintN(32, hash ^ (hash >> 32n)) % BigInt(buckets)}`;
+}
+
 /** A connection to NATS that has said who it is. */
 async function natsConnection(port) {
   const socket = net.connect({ port, host: "127.0.0.1" });

@@ -34,6 +34,7 @@ export const FAULTS = {
   "node-hung": { title: "A node hangs and goes on" },
   "node-hung-beyond-lease": { title: "A node hangs for longer than the lease" },
   flood: { title: "A flood in one room" },
+  torrent: { title: "A flood that is more than a node can read" },
   "slow-client": { title: "A client that does not read" },
   "dead-client": { title: "A client that is gone without a word" },
   "malformed-messages": { title: "Malformed messages on the broker" },
@@ -93,7 +94,8 @@ export function faultTable(rows) {
 
 /** What the floods did to a small room beside them. */
 export function floodTable(rows) {
-  const head = ["broker", "members", "emits", "p99 ms before", "p99 ms meanwhile", "MiB before", "MiB at most", "slow consumers"];
-  const cells = ({ broker, more }) => [broker, more.members, more.sent, more.p99_quiet, more.p99_flood, more.rss, more.peak, more.slow_consumers];
-  return table(head, 1, rows.filter(({ fault }) => fault === "flood").map(cells));
+  const head = ["fault", "broker", "members", "emits", "shed", "p99 ms before", "p99 ms meanwhile", "MiB at most", "slow consumers"];
+  const figures = (more) => [more.members, more.sent, more.shed, more.p99_quiet, more.p99_flood, more.peak, more.slow_consumers];
+  const floods = rows.filter(({ fault }) => ["flood", "torrent"].includes(fault));
+  return table(head, 2, floods.map(({ fault, broker, more }) => [FAULTS[fault].title, broker, ...figures(more)]));
 }

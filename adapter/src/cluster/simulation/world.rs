@@ -15,6 +15,7 @@ use super::random::Random;
 use super::trace::Trace;
 use super::{Ms, Profile};
 use crate::adapter::ServerReply;
+use crate::cluster::Backlog;
 use crate::id::SocketId;
 use crate::mailbox::{CloseCause, Item};
 use crate::selector::Room;
@@ -202,7 +203,7 @@ impl World {
                 let number = mark::find(&payload);
                 let details = [payload.len() as u64, number.unwrap_or_default().into()];
                 self.trace.note(at, node, "hears", details);
-                sink.message(&subject, payload);
+                sink.message(&subject, payload, Backlog::default());
                 match number {
                     Some(number) => self.heard(machine, node, at, number, false),
                     None => self.mail(machine, node, at, None, true),
