@@ -99,6 +99,12 @@ impl Outbox {
         Ok(())
     }
 
+    /// True if what can wait should.
+    pub(crate) fn is_half_full(&self) -> bool {
+        let state = self.state.lock();
+        state.items > self.max_items / 2 || state.bytes > self.max_bytes / 2
+    }
+
     fn take(&self) -> Vec<Entry> {
         let mut state = self.state.lock();
         let (mut batch, mut items, mut bytes) = (Vec::new(), 0, 0);

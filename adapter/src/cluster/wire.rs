@@ -83,7 +83,7 @@ pub(crate) fn encode(from: Identity, message: &Message) -> Bytes {
 fn payload_hint(message: &Message) -> usize {
     match message {
         Message::Broadcast(broadcast) => broadcast.frames.len() + 64,
-        Message::Update(update) => directory::hint(update),
+        Message::Update(update) => update.size(),
         _ => 0,
     }
 }

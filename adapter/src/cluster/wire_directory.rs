@@ -7,11 +7,6 @@ use crate::cluster::directory::{Announced, Entry, Known, Part, Query, Slot, Upda
 use crate::cluster::message::Identity;
 use crate::id::{NodeTag, SocketId};
 
-pub(super) fn hint(update: &Update) -> usize {
-    let entries = update.parts.iter().flat_map(|part| &part.entries);
-    96 + 2 * (update.reset.len() + update.authority.len()) + entries.map(Entry::size).sum::<usize>()
-}
-
 pub(super) fn put_update(out: &mut BytesMut, update: &Update) {
     let Update { session, number, ring, clock, handover, taken, reset, authority, parts } = update;
     let numbers = [session, number, ring, clock, handover, &taken.0, &taken.1];

@@ -25,7 +25,6 @@ const MAX_RECENT: usize = 65_536;
 struct Recent {
     at: u64,
     primary: Identity,
-    slot: Slot,
     event: PresenceEvent,
 }
 
@@ -142,8 +141,7 @@ impl Announcer {
         primary: Identity,
         now: u64,
     ) {
-        let slot = Slot::of(namespace, room);
-        self.remember(Recent { at: now, primary, slot, event: event_of(namespace, room, announced) });
+        self.remember(Recent { at: now, primary, event: event_of(namespace, room, announced) });
     }
 
     fn remember(&mut self, recent: Recent) {
@@ -153,38 +151,33 @@ impl Announcer {
         self.recent.push_back(recent);
     }
 
-    /// A socket is gone with its node. True if this node tells it.
-    pub(super) fn reap(
+    /// A socket is gone with its node. Another node may tell it; should that die, an owner does.
+    pub(super) fn socket_gone(
         &mut self,
         (namespace, socket): (Arc<str>, SocketId),
-        (ring, me): (&Ring, Identity),
-        primary_knows: impl Fn(Identity, Slot) -> bool,
+        is_owner: bool,
+        teller: Option<Identity>,
         now: u64,
-    ) -> bool {
-        let slot = Slot::of(&namespace, socket.as_str());
+    ) {
         let event = PresenceEvent::SocketGone { namespace, socket, node: socket.node() };
-        let Some(primary) = ring.primary(slot).filter(|_| ring.owns(me, slot)) else { return false };
-        // Told twice is told once, with the same id; not told is lost.
-        if primary == me || !primary_knows(primary, slot) {
-            self.events.push(event);
-            return true;
+        match teller {
+            None => self.events.push(event),
+            Some(primary) if is_owner => self.remember(Recent { at: now, primary, event }),
+            Some(_) => {}
         }
-        self.remember(Recent { at: now, primary, slot, event });
-        false
     }
 
     /// The ring changed: tells again what those may not have told who are not in it any more. Forgets what is older than
     /// `window`.
-    pub(super) fn take_over(&mut self, ring: &Ring, me: Identity, now: u64, window: u64) {
+    pub(super) fn take_over(&mut self, ring: &Ring, now: u64, window: u64) {
         self.forget_old(now, window);
         let events = &mut self.events;
         self.recent.retain(|recent| {
-            let lost = !ring.contains(recent.primary);
-            if lost && ring.primary(recent.slot) == Some(me) {
+            let has_told = ring.contains(recent.primary);
+            if !has_told {
                 events.push(recent.event.clone());
-                return false;
             }
-            true
+            has_told
         });
     }
 

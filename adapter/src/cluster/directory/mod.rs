@@ -6,6 +6,7 @@
 
 mod dirty;
 mod events;
+mod handover;
 mod records;
 mod ring;
 mod stream;
@@ -25,7 +26,9 @@ pub(crate) use turn::{Cursor, Shell};
 pub(crate) use update::{Announced, Entry, Known, Part, Query, Update};
 
 use self::events::Announcer;
-use self::records::{Receipt, Records, Sockets};
+use self::handover::Departed;
+pub(crate) use self::records::Receipt;
+use self::records::Records;
 use self::ring::{Ring, Slots};
 use self::stream::Stream;
 use super::message::Identity;
@@ -35,6 +38,10 @@ use crate::selector::Room;
 
 /// Rooms with longer names are not kept: to count one, all nodes are asked.
 pub(crate) const MAX_NAME: usize = 4_096;
+
+/// How far the number of an occupation may be ahead of all that this node has heard of. Numbers begin with the time at
+/// which a node started, in 2^-20 ms: this is 70 years, so that no wrong clock is refused, and no number is the last.
+pub(crate) const MAX_AHEAD: u64 = 1 << 61;
 
 /// Times, in milliseconds of the node's own time.
 #[derive(Debug, Clone, Copy)]
@@ -67,15 +74,19 @@ pub(crate) struct Directory {
     clock: u64,
     last_session: u64,
     streams: BTreeMap<NodeTag, Stream>,
-    /// When each slot became this node's last.
-    gained_at: Box<[u64]>,
+    /// When each slot became this node's last, or another's.
+    moved_at: Box<[u64]>,
     /// Slots that became this node's: what it has of them itself is recorded with the next walk.
     own: Slots,
+    /// This node's slots, and those that were until everything handed over was taken: should an owner of today be gone
+    /// before it has, the next one gets it.
+    held: Slots,
+    holds_more: bool,
     /// Names the walk over all rooms and sockets of this node. Another one begins anew.
     walk: u64,
     records: Records,
     announcer: Announcer,
-    departed: Vec<(Identity, Sockets)>,
+    departed: Vec<Departed>,
     /// Members that fell silent, whose records the owners of today may not have: one that became an owner after they had
     /// died was never told by them.
     silent: Vec<Identity>,
@@ -95,124 +106,16 @@ impl Directory {
             clock: me.generation,
             last_session: 0,
             streams: BTreeMap::new(),
-            gained_at: vec![0; ring::SLOTS].into(),
+            moved_at: vec![0; ring::SLOTS].into(),
             own: Slots::none(),
+            held: Slots::none(),
+            holds_more: false,
             walk: 0,
             records: Records::default(),
             announcer: Announcer::default(),
             departed: Vec::new(),
             silent: Vec::new(),
             swept: true,
-        }
-    }
-
-    /// The live nodes are these, in the order of their tags. A new life of this node knows nothing.
-    pub(crate) fn set_members(&mut self, me: Identity, members: Vec<Identity>, now: u64) {
-        if me != self.me {
-            *self =
-                Self { walk: self.walk + 1, last_session: self.last_session, ..Self::new(me, self.times) };
-        }
-        if members == self.ring.members() {
-            return;
-        }
-        self.records.admit(me);
-        let before = std::mem::replace(&mut self.ring, Ring::new(members));
-        (self.since, self.swept) = (now, false);
-        self.silent.extend(before.members().iter().filter(|member| **member != me));
-        self.silent.retain(|member| !self.ring.contains(*member));
-        // Who does not know enough has no say: what it knows only adds to what others do.
-        let claim = std::mem::take(&mut self.is_settled).then_some(self.clock);
-        self.streams.retain(|_, stream| self.ring.contains(stream.to));
-        for member in self.ring.members().iter().filter(|member| **member != me) {
-            self.streams.entry(member.tag).or_insert_with(|| {
-                self.last_session += 1;
-                Stream::new(*member, self.last_session)
-            });
-        }
-        let mut gained: BTreeMap<NodeTag, Slots> = BTreeMap::new();
-        for slot in Slot::all() {
-            // Both owners before hand over, for the other may be dead already. The first that is left has the say.
-            let heir = before.owners(slot).find(|owner| self.ring.contains(*owner));
-            let claim = claim.filter(|_| heir == Some(me));
-            let hands_over = before.owns(me, slot);
-            for owner in self.ring.owners(slot).filter(|owner| !before.owns(*owner, slot)) {
-                if owner == me {
-                    self.own.insert(slot);
-                    self.gained_at[usize::from(slot.number())] = now;
-                } else if let Some(stream) = self.streams.get_mut(&owner.tag) {
-                    stream.gain(slot);
-                    if hands_over {
-                        stream.hand_over(slot, claim);
-                        gained.entry(owner.tag).or_insert_with(Slots::none).insert(slot);
-                    }
-                }
-            }
-        }
-        for (to, slots) in gained {
-            self.hand_over(to, &slots);
-        }
-        self.walk += 1;
-        self.announcer.rescan();
-        self.announcer.take_over(&self.ring, me, now, self.times.expiry.saturating_mul(2));
-    }
-
-    /// Tells an owner what this node, which owns these slots as well, or did, was told and has announced.
-    fn hand_over(&mut self, to: NodeTag, slots: &Slots) {
-        let Some(stream) = self.streams.get_mut(&to).filter(|stream| !stream.is_parked()) else { return };
-        for (namespace, room, record) in self.records.all() {
-            if !slots.contains(Slot::of(namespace, room)) {
-                continue;
-            }
-            if record.announced.number > 0 {
-                let announced = record.announced;
-                let entry = Entry::Announced { room: Arc::clone(room), announced, fresh: false };
-                stream.push_handed(namespace, entry);
-            }
-            for (of, sockets) in self.records.silent_shares(&self.ring, record) {
-                stream.push_handed(namespace, Entry::KeptCount { of, room: Arc::clone(room), sockets });
-            }
-        }
-        for (of, namespace, id) in self.records.silent_sockets(&self.ring) {
-            if slots.contains(Slot::of(namespace, id.as_str())) {
-                stream.push_handed(namespace, Entry::KeptSocket { of, id });
-            }
-        }
-    }
-
-    /// Tells the owners of today what this node has of those who fell silent. Some time after that, when the others have
-    /// noticed it too: of a member they go by what it says itself.
-    fn tell_of_the_silent(&mut self, now: u64) {
-        let patience = self.times.settle.min(self.times.lease.saturating_sub(self.times.expiry) / 2);
-        let cannot_tell = self.streams.values().any(Stream::is_parked);
-        if self.silent.is_empty() || cannot_tell || now.saturating_sub(self.since) < patience {
-            return;
-        }
-        let silent = std::mem::take(&mut self.silent);
-        let mut kept = Vec::new();
-        for (namespace, room, record) in self.records.all() {
-            let shares = self.records.silent_shares(&self.ring, record);
-            for (of, sockets) in shares.into_iter().filter(|(of, _)| silent.contains(of)) {
-                kept.push((Arc::clone(namespace), Entry::KeptCount { of, room: Arc::clone(room), sockets }));
-            }
-        }
-        let sockets = self.records.silent_sockets(&self.ring);
-        for (of, namespace, id) in sockets.into_iter().filter(|(of, ..)| silent.contains(of)) {
-            kept.push((Arc::clone(namespace), Entry::KeptSocket { of, id }));
-        }
-        for (namespace, entry) in kept {
-            let Some(slot) = slot_of(&namespace, &entry) else { continue };
-            for owner in self.ring.owners(slot).filter(|owner| *owner != self.me) {
-                if let Some(stream) = self.streams.get_mut(&owner.tag) {
-                    stream.push(&namespace, entry.clone());
-                }
-            }
-        }
-    }
-
-    /// A life of a node is over.
-    pub(crate) fn gone(&mut self, node: Identity) {
-        if let Some(sockets) = self.records.depart(node) {
-            self.departed.push((node, sockets));
         }
     }
 
@@ -235,25 +138,6 @@ impl Directory {
         for to in parked.collect::<Vec<_>>() {
             self.restart(to);
         }
-    }
-
-    fn restart(&mut self, to: Identity) {
-        let Some(stream) = self.streams.get(&to.tag) else { return };
-        self.last_session += 1;
-        let mut stream = stream.restarted(self.last_session);
-        let (mut shared, hands_over) = (Slots::none(), stream.has_pending());
-        for slot in Slot::all().filter(|slot| self.ring.owns(to, *slot)) {
-            stream.gain(slot);
-            // A primary that knows everything has the say, unless it has handed something over that may not have come.
-            let is_primary = self.is_settled && !hands_over && self.ring.primary(slot) == Some(self.me);
-            if stream.is_pending(slot) || self.ring.owns(self.me, slot) {
-                stream.hand_over(slot, is_primary.then_some(self.clock));
-                shared.insert(slot);
-            }
-        }
-        self.streams.insert(to.tag, stream);
-        self.hand_over(to.tag, &shared);
-        self.walk += 1;
     }
 
     /// The walk that is to be done over what this node has, if there is one and there is room for it.
@@ -332,13 +216,21 @@ impl Directory {
         }
     }
 
-    /// An update came. `known` are the nodes that were not given up for good; others are not believed. True if the sender
-    /// has to begin anew.
-    pub(crate) fn receive(&mut self, from: Identity, update: Update, known: &[Identity], now: u64) -> bool {
+    /// An update came. `known` are the nodes that were not given up for good; others are not believed.
+    pub(crate) fn receive(
+        &mut self,
+        from: Identity,
+        update: Update,
+        known: &[Identity],
+        now: u64,
+    ) -> Receipt {
         let me = self.me;
         let is_known = |node: Identity| node == me || known.contains(&node);
         if !is_known(from) {
-            return false;
+            return Receipt::Ignored;
+        }
+        if update.latest() > self.clock.saturating_add(MAX_AHEAD) {
+            return Receipt::Malformed;
         }
         let before = self.records.identity(from.tag).filter(|before| before.generation < from.generation);
         if let Some(before) = before {
@@ -346,8 +238,7 @@ impl Directory {
         }
         match self.records.open(from, &update) {
             Receipt::Taken => {}
-            Receipt::Ignored => return false,
-            Receipt::Gap => return true,
+            receipt => return receipt,
         }
         if update.number == 0 {
             (self.begun_at, self.is_settled) = (now, false);
@@ -370,7 +261,7 @@ impl Directory {
                     Entry::KeptCount { of, .. } | Entry::KeptSocket { of, .. } => {
                         // A member tells an owner itself, and what it said last is newer than what others have of it.
                         let is_told = slot_of(&namespace, &entry).is_none_or(|slot| {
-                            let since = self.gained_at[usize::from(slot.number())];
+                            let since = self.moved_at[usize::from(slot.number())];
                             self.ring.owns(me, slot)
                                 && (self.ring.contains(of) || self.records.has_told(of, since))
                         });
@@ -385,7 +276,7 @@ impl Directory {
             }
         }
         self.records.close(from, update.ring, &self.ring, now);
-        false
+        Receipt::Taken
     }
 
     /// Another owner has the say about what was announced in these slots. What it does not name was forgotten.
@@ -425,34 +316,14 @@ impl Directory {
         if is_known {
             self.announcer.touch(self.records.keep(namespace, entry));
         } else if let Entry::KeptSocket { id, .. } = entry {
-            // Its node has been given up meanwhile.
-            if self.departed.last().is_none_or(|(node, _)| *node != of) {
-                self.departed.push((of, Sockets::new()));
-            }
-            if let Some((_, sockets)) = self.departed.last_mut() {
-                sockets.entry(Arc::clone(namespace)).or_default().insert(id);
-            }
+            self.gone_with(of, namespace, id);
         }
     }
 
     /// What has become due. Without `is_ready` this node does not know the cluster, and announces nothing.
     pub(crate) fn turn(&mut self, now: u64, is_ready: bool) -> Turn {
         self.tell_of_the_silent(now);
-        let mut reaped = 0;
-        for (node, sockets) in std::mem::take(&mut self.departed) {
-            self.records.forget(node.tag);
-            self.announcer.rescan();
-            let ids = sockets
-                .into_iter()
-                .flat_map(|(namespace, ids)| ids.into_iter().map(move |id| (Arc::clone(&namespace), id)));
-            for key in ids {
-                let (ring, streams) = (&self.ring, &self.streams);
-                let knows = |primary: Identity, slot| {
-                    streams.get(&primary.tag).is_some_and(|stream| !stream.is_pending(slot))
-                };
-                reaped += u64::from(self.announcer.reap(key, (ring, self.me), knows, now));
-            }
-        }
+        let reaped = self.reap(now);
         self.announce(now, is_ready);
         self.announcer.forget_old(now, self.times.expiry.saturating_mul(2));
         Turn { events: self.announcer.events(), reaped, records: self.records.len() }
@@ -462,7 +333,8 @@ impl Directory {
         // Members that have this node for dead announce without it `settle` after they said something last.
         let Times { expiry, lease, settle, .. } = self.times;
         let (_, missing) = self.records.completeness(&self.ring, self.me.tag, now, settle.min(expiry));
-        let is_complete = missing.is_empty() && now.saturating_sub(self.begun_at) >= settle;
+        let is_complete =
+            missing.is_empty() && self.own.is_empty() && now.saturating_sub(self.begun_at) >= settle;
         if is_complete {
             self.complete_at = now;
         }
@@ -485,6 +357,11 @@ impl Directory {
             }
         }
         let is_told = !self.streams.values().any(Stream::has_pending);
+        if is_told && std::mem::take(&mut self.holds_more) {
+            // What was handed over is the new owners'.
+            self.held = self.ring.slots_of(self.me);
+            self.records.forget_announced(&self.held);
+        }
         if missing.is_empty() && is_told && !self.swept && now.saturating_sub(self.since) >= self.times.lease
         {
             self.swept = true;

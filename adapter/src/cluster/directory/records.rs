@@ -110,6 +110,8 @@ pub(crate) enum Receipt {
     Ignored,
     /// Something before it got lost: the sender has to begin anew.
     Gap,
+    /// It says what no node says.
+    Malformed,
 }
 
 /// A room that may have become occupied or empty.
@@ -163,6 +165,19 @@ impl Records {
         self.forget_shares(tag, |slot| set.contains(slot));
     }
 
+    /// This node walks over what it has of these slots: what is recorded of it there may be from before it lost them.
+    pub(super) fn forget_own(&mut self, me: Identity, slots: &Slots) {
+        if slots.is_empty() {
+            return;
+        }
+        if let Some(sender) = self.senders.get_mut(&me.tag) {
+            for (namespace, ids) in &mut sender.sockets {
+                ids.retain(|id| !slots.contains(Slot::of(namespace, id.as_str())));
+            }
+        }
+        self.forget_shares(me.tag, |slot| slots.contains(slot));
+    }
+
     /// How far the stream of a node was taken.
     pub(super) fn taken(&self, tag: NodeTag) -> (u64, u64) {
         self.senders.get(&tag).map_or((0, 0), |sender| (sender.session, sender.next))
@@ -181,10 +196,15 @@ impl Records {
         }
     }
 
-    /// True if a node has said everything itself since then.
-    pub(super) fn has_told(&self, of: Identity, since: u64) -> bool {
+    /// When a node had said everything itself for the ring of this one, last. 0: never.
+    pub(super) fn told_at(&self, of: Identity) -> u64 {
         let sender = self.senders.get(&of.tag).filter(|sender| sender.generation == of.generation);
-        sender.is_some_and(|sender| sender.complete_at > since)
+        sender.map_or(0, |sender| sender.complete_at)
+    }
+
+    /// True if it has since then.
+    pub(super) fn has_told(&self, of: Identity, since: u64) -> bool {
+        self.told_at(of) > since
     }
 
     /// Takes what a node says of its own sockets. The room, if it became occupied or empty by that.
@@ -373,6 +393,18 @@ impl Records {
         (age, missing)
     }
 
+    /// Forgets what was announced in other slots than these. To who gets them back later it would be old.
+    pub(super) fn forget_announced(&mut self, but: &Slots) {
+        for (namespace, rooms) in &mut self.rooms {
+            rooms.retain(|room, record| {
+                if !but.contains(Slot::of(namespace, room)) {
+                    record.announced = Announced::default();
+                }
+                !record.is_void()
+            });
+        }
+    }
+
     /// Lets go of what this node does not own and every member knows that it does not.
     pub(super) fn sweep(&mut self, ring: &Ring, mine: impl Fn(Slot) -> bool) {
         let live: BTreeSet<_> = self
@@ -385,7 +417,7 @@ impl Records {
             rooms.retain(|room, record| {
                 if !mine(Slot::of(namespace, room)) {
                     live.iter().for_each(|tag| record.shares.set(*tag, 0));
-                    record.announced.occupied &= !record.is_empty();
+                    record.announced = Announced::default();
                 }
                 !record.is_void()
             });

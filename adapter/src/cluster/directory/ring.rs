@@ -114,6 +114,13 @@ impl Ring {
         self.owners(slot).next()
     }
 
+    /// The slots of which a node is an owner.
+    pub(crate) fn slots_of(&self, node: Identity) -> Slots {
+        let mut slots = Slots::none();
+        Slot::all().filter(|slot| self.owns(node, *slot)).for_each(|slot| slots.insert(slot));
+        slots
+    }
+
     pub(crate) fn owns(&self, node: Identity, slot: Slot) -> bool {
         self.owners(slot).any(|owner| owner == node)
     }

@@ -19,6 +19,8 @@ const FRAME: usize = 64;
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) to: Identity,
+    /// When the owner became a member.
+    pub(super) since: u64,
     session: u64,
     number: u64,
     queue: VecDeque<(Arc<str>, Entry)>,
@@ -44,9 +46,10 @@ pub(super) struct Stream {
 
 impl Stream {
     /// A stream that has nothing to tell yet.
-    pub(super) fn new(to: Identity, session: u64) -> Self {
+    pub(super) fn new(to: Identity, session: u64, since: u64) -> Self {
         Self {
             to,
+            since,
             session,
             number: 0,
             queue: VecDeque::new(),
@@ -68,6 +71,12 @@ impl Stream {
         self.session
     }
 
+    /// How far it was told: its session, and the number of the next update.
+    #[cfg(test)]
+    pub(super) fn told(&self) -> (u64, u64) {
+        (self.session, self.number)
+    }
+
     pub(super) fn push(&mut self, namespace: &Arc<str>, entry: Entry) {
         if !self.parked {
             self.queue.push_back((Arc::clone(namespace), entry));
@@ -83,7 +92,7 @@ impl Stream {
     /// Begins anew under another session.
     pub(super) fn restarted(&self, session: u64) -> Self {
         let (pending, claims) = (self.pending.clone(), self.claims.clone());
-        Self { pending, claims, handover: self.handover, ..Self::new(self.to, session) }
+        Self { pending, claims, handover: self.handover, ..Self::new(self.to, session, self.since) }
     }
 
     /// It will begin anew, but not yet: forgets what that brings again, and takes no more until then.
@@ -110,7 +119,7 @@ impl Stream {
     /// What this node was told of a slot is told to the owner. With a number the owner is to forget what was announced up
     /// to it: this node knows better.
     pub(super) fn hand_over(&mut self, slot: Slot, claim: Option<u64>) {
-        self.pending.insert(slot);
+        self.keep(slot);
         if let Some(number) = claim {
             self.handover = if self.claims.is_empty() { number } else { self.handover.min(number) };
             self.claims.insert(slot);
@@ -118,6 +127,12 @@ impl Stream {
         if self.claims.contains(slot) && !self.parked {
             self.authority.push(slot);
         }
+    }
+
+    /// What is told of a slot next is told again when the stream begins anew, until the owner has taken it.
+    pub(super) fn keep(&mut self, slot: Slot) {
+        self.told_with = None;
+        self.pending.insert(slot);
     }
 
     /// True until the owner is known to have what was handed over of a slot.

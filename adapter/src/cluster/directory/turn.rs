@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::dirty::Marks;
-use super::{Directory, Entry, Known, Query, Times, Update};
+use super::{Directory, Entry, Known, Query, Receipt, Times, Update};
 use crate::adapter::{AdapterError, Collected, RemoteSocket};
 use crate::cluster::adapter::{ClusterAdapter, Forget};
 use crate::cluster::message::{Answer, Identity, Message};
@@ -29,6 +29,10 @@ const MAX_EVENTS: usize = 65_536;
 const MAX_UPDATE: usize = 256 * 1024;
 /// Rooms and sockets that are walked over in one turn, about.
 const STEP: usize = 32_768;
+
+/// Bytes of updates in one turn, about; no more either while the queue to the broker is half full. The rest is for later
+/// turns, and the other half for what users send.
+const TURN_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a node has of the directory.
 pub(crate) struct Shell {
@@ -71,6 +75,8 @@ pub(crate) struct Cursor {
     walk: u64,
     part: usize,
     spare: Marks,
+    /// To whom the last turn had more to tell than it might.
+    rest: Option<NodeTag>,
 }
 
 impl Node {
@@ -114,7 +120,7 @@ impl Node {
         let turn = self.directory.state.lock().turn(now, is_ready);
         self.counters.directory_records.set(turn.records as u64);
         self.counters.sockets_reaped.add(turn.reaped);
-        let taken = if is_up { self.tell_owners(now, !turn.events.is_empty()) } else { Vec::new() };
+        let taken = if is_up { self.tell_owners(cursor, now, !turn.events.is_empty()) } else { Vec::new() };
         if !turn.events.is_empty() {
             // The other owners know of it before anybody else does: should this node die, they do not tell it anew under
             // another number. That they may not have got it is no reason not to tell.
@@ -171,16 +177,29 @@ impl Node {
         }
     }
 
-    /// Publishes what there is to tell. With `confirm`, who says when the broker has taken it.
-    fn tell_owners(&self, now: u64, confirm: bool) -> Vec<oneshot::Receiver<Result<(), AdapterError>>> {
+    /// Publishes what there is to tell, as much as one turn may. With `confirm`, who says when the broker has taken it.
+    fn tell_owners(
+        &self,
+        cursor: &mut Cursor,
+        now: u64,
+        confirm: bool,
+    ) -> Vec<oneshot::Receiver<Result<(), AdapterError>>> {
         let (max_bytes, heartbeat) =
             (self.room_for_contents().min(MAX_UPDATE), millis(self.config.heartbeat));
-        let others = self.directory.state.lock().others();
-        let mut taken = Vec::new();
+        let mut others = self.directory.state.lock().others();
+        // The one that has waited goes first.
+        let first = cursor.rest.take().map_or(0, |rest| others.partition_point(|to| *to < rest));
+        others.rotate_left(first);
+        let (mut taken, mut bytes) = (Vec::new(), 0);
         for to in others {
             loop {
+                if bytes >= TURN_BYTES || self.outbox.is_half_full() {
+                    cursor.rest = Some(to);
+                    return taken;
+                }
                 let update = self.directory.state.lock().next_update(to, now, max_bytes, heartbeat);
                 let Some(update) = update else { break };
+                bytes += update.size();
                 let (sender, receiver) = oneshot::channel();
                 let message = Message::Update(update);
                 let sent = self.publish(vec![subject::node(to)], &message, confirm.then_some(sender)).is_ok();
@@ -213,12 +232,15 @@ impl Node {
         let known = self.membership.lock().known();
         let session = update.session;
         let now = self.now_ms();
-        if self.directory.state.lock().receive(from, update, &known, now) {
-            self.counters.directory_gaps.add(1);
-            // Should this get lost, the next update asks again.
-            let _ = self.publish(vec![subject::node(from.tag)], &Message::Resync { session }, None);
-        } else {
-            self.counters.directory_received.add(1);
+        let receipt = self.directory.state.lock().receive(from, update, &known, now);
+        match receipt {
+            Receipt::Taken | Receipt::Ignored => self.counters.directory_received.add(1),
+            Receipt::Malformed => self.counters.malformed_invalid.add(1),
+            Receipt::Gap => {
+                self.counters.directory_gaps.add(1);
+                // Should this get lost, the next update asks again.
+                let _ = self.publish(vec![subject::node(from.tag)], &Message::Resync { session }, None);
+            }
         }
     }
 

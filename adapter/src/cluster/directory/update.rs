@@ -29,6 +29,23 @@ pub(crate) struct Update {
     pub(crate) parts: Vec<Part>,
 }
 
+impl Update {
+    /// The highest number of an occupation in it.
+    pub(crate) fn latest(&self) -> u64 {
+        let numbers = self.parts.iter().flat_map(|part| &part.entries).filter_map(|entry| match entry {
+            Entry::Announced { announced, .. } => Some(announced.number),
+            _ => None,
+        });
+        numbers.chain([self.clock, self.handover]).max().unwrap_or_default()
+    }
+
+    /// Bytes on the wire, about.
+    pub(crate) fn size(&self) -> usize {
+        let entries = self.parts.iter().flat_map(|part| &part.entries);
+        96 + 2 * (self.reset.len() + self.authority.len()) + entries.map(Entry::size).sum::<usize>()
+    }
+}
+
 /// What concerns one namespace.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Part {
