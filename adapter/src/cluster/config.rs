@@ -38,7 +38,7 @@ pub struct ClusterConfig {
     /// Numbers of the last broadcasts that are remembered of each sender, to act on their first copy only. Default
     /// 65,536, which are 8 KiB.
     pub recent_ids: usize,
-    /// How long messages may wait on this node before broadcasts to the busiest rooms are shed. Default 500 ms.
+    /// How long messages may wait on this node before broadcasts to the busiest rooms are shed. Default 2 s.
     pub max_lag: Duration,
     /// Requests to the other nodes that may wait for answers at once, emits with acks among them. Default 16,384.
     pub max_requests: usize,
@@ -66,7 +66,7 @@ impl Default for ClusterConfig {
             max_room_subjects: 65_536,
             hashed_subjects: 16_384,
             recent_ids: 65_536,
-            max_lag: Duration::from_millis(500),
+            max_lag: Duration::from_secs(2),
             max_requests: 16_384,
             max_jobs: 4_096,
             max_relays: 65_536,

@@ -89,7 +89,7 @@ section! {
         /// When messages wait for longer than this, the node drops what other nodes emit to rooms that take more than their
         /// fair share of its work, so that the others' emits are not late by much more. Counted as "room_overload".
         #[serde(with = "units::duration")]
-        max_lag: Duration = Duration::from_millis(500),
+        max_lag: Duration = Duration::from_secs(2),
         /// Bytes that may wait. The broker keeps what is beyond.
         #[serde(with = "units::bytes")]
         max_bytes: usize = 64 << 20,
