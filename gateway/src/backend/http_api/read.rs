@@ -1,4 +1,4 @@
-//! `GET /v1/rooms/{room}`, its `/sockets`, and `/v1/nodes`.
+//! The calls that read, and that name what they are about in the path.
 
 use axum::Extension;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -6,33 +6,42 @@ use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 
 use super::{Api, Problem};
-use crate::backend::calls::{Caller, NodesAnswer, Page, RoomAnswer, SocketsAnswer};
+use crate::backend::calls::{Caller, NodesAnswer, Page, RoomAnswer, RoomQuery, SocketsAnswer};
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Within {
     namespace: Option<String>,
+}
+
+type Named = Result<Path<String>, PathRejection>;
+type Asked<T> = Result<Query<T>, QueryRejection>;
+
+fn name(path: Named) -> Result<String, Problem> {
+    path.map(|Path(name)| name).map_err(|error| Problem::invalid(error.body_text()))
+}
+
+fn query<T>(query: Asked<T>) -> Result<T, Problem> {
+    query.map(|Query(query)| query).map_err(|error| Problem::invalid(error.body_text()))
 }
 
 pub(super) async fn room(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-    room: Result<Path<String>, PathRejection>,
-    within: Result<Query<Within>, QueryRejection>,
+    room: Named,
+    within: Asked<Within>,
 ) -> Result<axum::Json<RoomAnswer>, Problem> {
-    let Path(room) = room.map_err(|error| Problem::invalid(error.body_text()))?;
-    let Query(within) = within.map_err(|error| Problem::invalid(error.body_text()))?;
-    api.calls.room(&caller, within.namespace.as_deref(), room).await.map(axum::Json)
+    let query = RoomQuery { room: name(room)?, namespace: query(within)?.namespace };
+    api.calls.room(&caller, query).await.map(axum::Json)
 }
 
 pub(super) async fn room_sockets(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-    room: Result<Path<String>, PathRejection>,
-    page: Result<Query<Page>, QueryRejection>,
+    room: Named,
+    page: Asked<Page>,
 ) -> Result<axum::Json<SocketsAnswer>, Problem> {
-    let Path(room) = room.map_err(|error| Problem::invalid(error.body_text()))?;
-    let Query(page) = page.map_err(|error| Problem::invalid(error.body_text()))?;
-    api.calls.room_sockets(&caller, room, page).await.map(axum::Json)
+    api.calls.room_sockets(&caller, name(room)?, query(page)?).await.map(axum::Json)
 }
 
 pub(super) async fn nodes(
