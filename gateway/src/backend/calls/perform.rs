@@ -93,8 +93,8 @@ pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 }
 
 impl Calls {
-    /// Carries out a call with a JSON body. It is counted to the caller's rate, written to the log with its trace, and
-    /// carried out once when it has a key.
+    /// Carries out a call with a JSON body, once when it has a key. Its transport has counted it to the caller's rate
+    /// (`Caller::spend`).
     pub(crate) async fn perform(
         &self,
         caller: &Caller,
@@ -102,7 +102,6 @@ impl Calls {
         meta: &Meta,
         body: &[u8],
     ) -> Result<Answer, Problem> {
-        caller.spend(1)?;
         let _ = (meta, verb.only_reads());
         self.carry_out(caller, verb, body).await
     }
