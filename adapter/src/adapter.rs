@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{NodeTag, SocketId};
 use crate::mailbox::{Mailbox, Outgoing};
+use crate::once::{Once, OnceKey};
 use crate::presence::{PresenceEvent, RoomCount};
 use crate::selector::{Room, Selector};
 use crate::tap::Tap;
@@ -253,6 +254,10 @@ pub trait AdapterFactory: Send + Sync + 'static {
 
     /// Where one can look at what goes through this node.
     fn tap(&self) -> &Arc<Tap>;
+
+    /// Asks whether a call is new in the whole cluster. If so it is in hand until [`First`](crate::First) is done or
+    /// dropped. An error says that nobody could tell: nothing was done.
+    fn once(&self, key: OnceKey) -> BoxFuture<'static, Result<Once, AdapterError>>;
 
     /// Leaves the cluster: says goodbye to the others and lets the broker's connections go.
     fn shutdown(&self) -> BoxFuture<'static, ()>;

@@ -8,6 +8,7 @@
 pub mod acks;
 pub mod broadcast;
 pub mod cluster;
+pub mod once;
 pub mod operations;
 pub mod order;
 mod socket;
@@ -67,6 +68,11 @@ macro_rules! conformance_suite {
                 servers_answer_each_other,
                 rooms_of_a_socket,
                 a_node_that_left_is_not_waited_for,
+            }
+            once: {
+                a_call_is_carried_out_once,
+                a_call_that_failed_is_carried_out_by_the_next,
+                what_was_carried_out_outlives_a_node,
             }
         }
     };
