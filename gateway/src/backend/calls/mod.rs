@@ -7,6 +7,7 @@ mod args;
 mod caller;
 mod emit;
 mod manage;
+mod once;
 mod perform;
 mod read;
 mod request;

@@ -5,6 +5,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tracing::Instrument as _;
 
 use super::trace::TraceParent;
 use super::{Caller, Calls};
@@ -102,11 +103,28 @@ impl Calls {
         meta: &Meta,
         body: &[u8],
     ) -> Result<Answer, Problem> {
-        let _ = (meta, verb.only_reads());
-        self.carry_out(caller, verb, body).await
+        let trace = meta.trace.as_ref().map(TraceParent::trace_id);
+        let span = tracing::info_span!("call", call = verb.as_str(), caller = caller.name(), trace);
+        let call = async {
+            match &meta.key {
+                Some(key) if !verb.only_reads() => self.once(caller, verb, key, body).await,
+                _ => self.carry_out(caller, verb, body).await,
+            }
+        };
+        let result = Box::pin(call.instrument(span.clone())).await;
+        span.in_scope(|| match &result {
+            Ok(answer) => tracing::debug!(status = answer.status, "answered"),
+            Err(problem) => tracing::debug!(code = problem.code.as_str(), "refused"),
+        });
+        result
     }
 
-    async fn carry_out(&self, caller: &Caller, verb: Verb, body: &[u8]) -> Result<Answer, Problem> {
+    pub(super) async fn carry_out(
+        &self,
+        caller: &Caller,
+        verb: Verb,
+        body: &[u8],
+    ) -> Result<Answer, Problem> {
         match verb {
             Verb::Emit => Answer::new(202, &self.emit(caller, read(body)?).await?),
             Verb::EmitBatch => Answer::new(200, &self.emit_batch(caller, read(body)?).await?),

@@ -1,5 +1,7 @@
 //! Every call against a scripted adapter: what is asked of it, and what is answered.
 
+mod callers;
+mod calls;
 mod node;
 mod openapi;
 
