@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{NodeTag, SocketId};
 use crate::mailbox::{Mailbox, Outgoing};
 use crate::once::{Once, OnceKey};
-use crate::presence::{PresenceEvent, RoomCount};
+use crate::presence::{PresenceEvent, RoomCount, RoomPage};
 use crate::selector::{Room, Selector};
 use crate::tap::Tap;
 
@@ -187,6 +187,10 @@ pub trait Adapter: Send + Sync + 'static {
     /// The number of sockets in a room, in the whole cluster, as the node knows that keeps its count: nobody else is
     /// asked. What a node did a moment ago may be missing; `age` says how long that is.
     fn room_count(&self, room: &str) -> BoxFuture<'static, RoomCount>;
+
+    /// The first rooms behind `after` that have sockets in the whole cluster, in the order of their names, those of single
+    /// sockets not counted. What a node did a moment ago may be missing, as may rooms whose names are longer than 4 KiB.
+    fn rooms(&self, after: Option<&str>, limit: usize) -> BoxFuture<'static, RoomPage>;
 
     /// The first sockets of a room behind `after`, in the whole cluster and in the order of their ids.
     fn room_sockets(

@@ -34,7 +34,7 @@ pub use id::{NodeTag, ParseIdError, SocketId};
 pub use local::{LocalAdapter, LocalFactory};
 pub use mailbox::{CloseCause, Item, Mailbox, MailboxLimits, Outgoing, Push};
 pub use once::{First, MAX_ANSWER, Once, OnceKey, REMEMBERED};
-pub use presence::{PresenceEvent, RoomCount};
+pub use presence::{PresenceEvent, RoomCount, RoomPage};
 pub use roomcast_protocol as protocol;
 pub use selector::{Room, Selector, Target};
 pub use tap::{Look, Sighted, Sighting, Tap};

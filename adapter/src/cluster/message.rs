@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use roomcast_protocol::socketio::Args;
 
-use super::directory::{Known, Query, Update};
+use super::directory::{Known, Listed, Query, Update};
 use crate::id::{NodeTag, SocketId};
 use crate::once::{OnceKey, Record, Verdict};
 use crate::selector::{Room, Selector};
@@ -166,6 +166,8 @@ pub(crate) enum Answer {
     Settled(Vec<(SocketId, Option<Args>)>),
     /// What an owner knows of a room. Comes as `Message::Found`.
     Known(Known),
+    /// Rooms that a node owns.
+    Listed(Listed),
     /// What a keeper knows of a call. Comes as `Message::Claimed`.
     Verdict(Verdict),
     /// The node could not do it.

@@ -382,6 +382,7 @@ impl Node {
             | Answer::Sockets(_)
             | Answer::Reply(_)
             | Answer::Known(_)
+            | Answer::Listed(_)
             | Answer::Verdict(_) => {}
         }
     }

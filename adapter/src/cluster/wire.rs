@@ -249,6 +249,10 @@ fn put_answer(out: &mut BytesMut, answer: &Answer) {
                 }
             });
         }
+        Answer::Listed(listed) => {
+            out.put_u8(7);
+            directory::put_listed(out, listed);
+        }
         // What is no answer to a request says that there is none.
         Answer::Refused | Answer::Known(_) | Answer::Verdict(_) => out.put_u8(6),
     }
@@ -432,6 +436,7 @@ impl Reader {
                 Ok((id, answer))
             })?),
             6 => Answer::Refused,
+            7 => Answer::Listed(self.listed()?),
             _ => return Err(WireError::Invalid),
         })
     }

@@ -235,6 +235,36 @@ proptest! {
     }
 }
 
+/// The bytes of a list of rooms, and of the question for it.
+#[test]
+fn rooms_golden_bytes() {
+    use crate::cluster::directory::Listed;
+    let query = |after| Query::Rooms { namespace: "/".into(), after, limit: 10 };
+    let listed = Listed {
+        rooms: vec![("r".into(), 2)],
+        age: Duration::from_millis(70),
+        missing: vec!["dead".parse().unwrap()],
+    };
+    let answer = Message::Response { id: 3, last: true, answer: Answer::Listed(listed) };
+    let cases = [
+        (Message::Query { id: 3, query: query(None) }, "030000000000000002010000002f000a000000"),
+        (
+            Message::Query { id: 3, query: query(Some("r".into())) },
+            "030000000000000002010000002f0101000000720a000000",
+        ),
+        (answer, "03000000000000000107010000000100000072020000000000000046000000000000000100000064656164"),
+    ];
+    for (message, contents) in cases {
+        let bytes = encode(from(), &message);
+        let hex: String = bytes[16..].iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, contents, "{message:?}");
+        for end in 16..bytes.len() {
+            assert!(decode(bytes.slice(..end)).is_err(), "{message:?} {end}");
+        }
+        assert_eq!(decode(bytes).unwrap().message, message);
+    }
+}
+
 /// The bytes of what is said about calls that are carried out once.
 #[test]
 fn once_golden_bytes() {

@@ -61,6 +61,7 @@ macro_rules! conformance_suite {
                 sockets_are_fetched_with_what_they_say,
                 sockets_are_counted,
                 rooms_are_counted,
+                rooms_are_listed_by_pages,
                 sockets_of_a_room_come_in_pages,
                 sockets_join_and_leave_by_selector,
                 sockets_are_disconnected_by_selector,

@@ -26,9 +26,11 @@ use super::{Code, Node, Problem};
 pub(crate) use caller::{Caller, Rights, Scope};
 pub(crate) use emit::{Batch, BatchAnswer, Emit, Emitted};
 pub(crate) use manage::{Disconnect, Done, Rooms};
+#[allow(unused_imports, reason = "for the transports of brokers")]
 pub(crate) use perform::{Answer, Meta, Verb, read};
 pub(crate) use read::{
-    NodesAnswer, OneSocket, Page, RoomAnswer, RoomQuery, SocketQuery, SocketsAnswer, UserQuery,
+    NodesAnswer, OneSocket, Page, RoomAnswer, RoomQuery, RoomsAnswer, RoomsQuery, SocketQuery, SocketsAnswer,
+    UserQuery,
 };
 pub(crate) use request::{AckItem, Answers, Request, RequestAnswer};
 pub(crate) use server_emit::{ServerEmit, ServerEmitted};

@@ -1,4 +1,4 @@
-//! `room`, `room_sockets`, `socket`, `user_sockets` and `nodes`: what a backend can ask. A partial answer names what is
+//! `rooms`, `room`, `room_sockets`, `socket`, `user_sockets` and `nodes`: what a backend can ask. A partial answer names what is
 //! missing.
 
 use std::time::SystemTime;
@@ -39,6 +39,44 @@ pub(crate) struct RoomAnswer {
     /// The live nodes whose share is not known to be in it.
     #[schemars(with = "Vec<String>")]
     missing_nodes: Vec<NodeTag>,
+}
+
+/// Which rooms.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RoomsQuery {
+    /// The namespace, "/" if none is named.
+    pub(crate) namespace: Option<String>,
+    /// The most rooms on the page; 100 if it is not said.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub(crate) limit: Option<usize>,
+    /// The `cursor` of the page before.
+    pub(crate) cursor: Option<String>,
+}
+
+/// A page of the rooms that have sockets, in the order of their names (by their bytes).
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct RoomsAnswer {
+    namespace: String,
+    rooms: Vec<RoomCountAnswer>,
+    /// Asks for the next page; not there when this is the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+    /// No live node's share is older than this (RFC 3339).
+    as_of: String,
+    /// Every live node's share is in it.
+    exact: bool,
+    /// The live nodes whose share, or whose part of the list, is not known to be in it.
+    #[schemars(with = "Vec<String>")]
+    missing_nodes: Vec<NodeTag>,
+}
+
+/// A room of a list.
+#[derive(Debug, Serialize, JsonSchema)]
+struct RoomCountAnswer {
+    room: String,
+    /// Sockets in the room, in the whole cluster.
+    sockets: usize,
 }
 
 /// Where a page begins, and how long it is.
@@ -179,6 +217,26 @@ impl Calls {
             as_of: rfc3339(now.checked_sub(count.age).unwrap_or(now)),
             exact,
             missing_nodes: count.missing,
+        })
+    }
+
+    /// A caller sees the rooms that it may reach. So a page may be short, or empty, and not the last one.
+    pub(crate) async fn rooms(&self, caller: &Caller, query: RoomsQuery) -> Result<RoomsAnswer, Problem> {
+        let limit = page_size(query.limit)?;
+        let (namespace, adapter) = self.namespace(caller, Scope::Read, query.namespace.as_deref())?;
+        let page = adapter.rooms(query.cursor.as_deref(), limit).await;
+        let cursor = page.rooms.last().filter(|_| page.rooms.len() == limit);
+        let cursor = cursor.map(|(room, _)| room.to_string());
+        let seen = page.rooms.into_iter().filter(|(room, _)| caller.sees_room(room));
+        let rooms = seen.map(|(room, sockets)| RoomCountAnswer { room: room.to_string(), sockets });
+        let now = SystemTime::now();
+        Ok(RoomsAnswer {
+            namespace,
+            rooms: rooms.collect(),
+            cursor,
+            as_of: rfc3339(now.checked_sub(page.age).unwrap_or(now)),
+            exact: page.exact && !self.is_cut_off(),
+            missing_nodes: page.missing,
         })
     }
 

@@ -7,7 +7,7 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::body::{MSGPACK, NDJSON};
-use super::operations::{Method, OPERATIONS, Operation};
+use super::operations::{Lines, Method, OPERATIONS, Operation};
 use crate::backend::problem::Details;
 
 /// `GET /openapi.json`. It needs no key: it tells nothing of the node.
@@ -104,12 +104,15 @@ fn describe(operation: &Operation, taken: &mut SchemaGenerator, given: &mut Sche
     }
     let mut responses = Map::new();
     for answered in operation.answers {
-        let schema = (answered.schema)(given);
-        let mut content = json!({ "application/json": { "schema": schema }, MSGPACK: { "schema": schema } });
-        if operation.lines {
-            let lines = "A line of JSON for each ack, `{\"socket\",\"args\"}`, and a last one with `\"done\":true`, \
-                         `expected`, `received`, `timed_out` and `lost_nodes`.";
-            content[NDJSON] = json!({ "schema": { "type": "string", "description": lines } });
+        let mut content = Map::new();
+        if !matches!(operation.lines, Lines::Only(_)) {
+            let schema = (answered.schema)(given);
+            content.insert("application/json".to_owned(), json!({ "schema": schema }));
+            content.insert(MSGPACK.to_owned(), json!({ "schema": schema }));
+        }
+        if let Lines::Too(lines) | Lines::Only(lines) = operation.lines {
+            let schema = json!({ "type": "string", "description": lines });
+            content.insert(NDJSON.to_owned(), json!({ "schema": schema }));
         }
         let answer = json!({ "description": answered.what, "content": content });
         responses.insert(answered.status.to_string(), answer);

@@ -7,10 +7,11 @@ use axum::routing::{MethodRouter, delete, get, post};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::body::Format;
-use super::{Api, perform, read};
+use super::{Api, perform, read, tail};
 use crate::backend::calls::{
     Batch, BatchAnswer, Caller, Disconnect, Done, Emit, Emitted, NodesAnswer, OneSocket, Page,
-    Request as Ask, RequestAnswer, RoomAnswer, Rooms, Scope, ServerEmit, ServerEmitted, SocketsAnswer, Verb,
+    Request as Ask, RequestAnswer, RoomAnswer, Rooms, RoomsAnswer, RoomsQuery, Scope, ServerEmit,
+    ServerEmitted, SocketsAnswer, TailQuery, Verb,
 };
 
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -41,6 +42,16 @@ pub(super) struct Answered {
     pub(super) schema: SchemaOf,
 }
 
+/// Whether an answer comes by lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lines {
+    No,
+    /// For who asks for it.
+    Too(&'static str),
+    /// In no other way.
+    Only(&'static str),
+}
+
 /// A call.
 pub(super) struct Operation {
     /// In metrics, and the `operationId`.
@@ -56,7 +67,7 @@ pub(super) struct Operation {
     pub(super) body: Option<SchemaOf>,
     pub(super) answers: &'static [Answered],
     /// Answers by lines, too.
-    pub(super) lines: bool,
+    pub(super) lines: Lines,
     pub(super) handler: fn() -> MethodRouter<Api>,
 }
 
@@ -94,7 +105,7 @@ const fn call<T: JsonSchema>(
         query: None,
         body: Some(schema::<T>),
         answers,
-        lines: false,
+        lines: Lines::No,
         handler,
     }
 }
@@ -117,7 +128,7 @@ const fn look<Q: JsonSchema>(
         query: Some(schema::<Q>),
         body: None,
         answers,
-        lines: false,
+        lines: Lines::No,
         handler,
     }
 }
@@ -143,7 +154,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
         || with_body(Verb::EmitBatch),
     ),
     Operation {
-        lines: true,
+        lines: Lines::Too(
+            "A line of JSON for each ack, `{\"socket\",\"args\"}`, and a last one with `\"done\":true`, `expected`, \
+             `received`, `timed_out` and `lost_nodes`.",
+        ),
         ..call::<Ask>(
             ("request", "/v1/request"),
             Scope::Emit,
@@ -182,6 +196,14 @@ pub(super) const OPERATIONS: &[Operation] = &[
             answered::<ServerEmitted>(200, "What the servers answered, when they were asked to."),
         ],
         || with_body(Verb::ServerEmit),
+    ),
+    look::<RoomsQuery>(
+        ("rooms", "/v1/rooms"),
+        Method::Get,
+        Scope::Read,
+        "Lists the rooms that have sockets, with their counts, by pages.",
+        &[answered::<RoomsAnswer>(200, "A page.")],
+        || get(read::rooms),
     ),
     look::<read::Within>(
         ("room", "/v1/rooms/{room}"),
@@ -223,6 +245,17 @@ pub(super) const OPERATIONS: &[Operation] = &[
         &[answered::<Done>(200, "Every node has begun.")],
         || delete(read::disconnect_user),
     ),
+    Operation {
+        lines: Lines::Only("A line of JSON for each emit and each event, for as long as they are read."),
+        ..look::<TailQuery>(
+            ("tail", "/v1/tail"),
+            Method::Get,
+            Scope::Admin,
+            "Shows what goes through this node, for somebody who looks for a fault.",
+            &[answered::<()>(200, "The lines.")],
+            || get(tail::tail),
+        )
+    },
     look::<Nothing>(
         ("nodes", "/v1/nodes"),
         Method::Get,

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::body::Format;
 use super::{Api, Problem};
-use crate::backend::calls::{Caller, Disconnect, Page, RoomQuery, SocketQuery, UserQuery};
+use crate::backend::calls::{Caller, Disconnect, Page, RoomQuery, RoomsQuery, SocketQuery, UserQuery};
 
 /// Where to look.
 #[derive(Deserialize, JsonSchema)]
@@ -44,6 +44,15 @@ fn name(path: Named) -> Result<String, Problem> {
 
 fn query<T>(query: Asked<T>) -> Result<T, Problem> {
     query.map(|Query(query)| query).map_err(|error| Problem::invalid(error.body_text()))
+}
+
+pub(super) async fn rooms(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    format: Format,
+    page: Asked<RoomsQuery>,
+) -> Answer {
+    format.answer(StatusCode::OK, &api.calls.rooms(&caller, query(page)?).await?)
 }
 
 pub(super) async fn room(

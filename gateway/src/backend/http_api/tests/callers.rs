@@ -28,7 +28,7 @@ async fn send(router: &Router, method: &str, path: &str, body: &str) -> Answer {
 }
 
 /// Every call, with the scope that it needs.
-const CALLS: [(&str, &str, &str, &str); 14] = [
+const CALLS: [(&str, &str, &str, &str); 15] = [
     ("emit", "POST", "/v1/emit", r#"{"event":"e","to":{"rooms":["order:1"]}}"#),
     ("emit", "POST", "/v1/emit/batch", r#"{"items":[]}"#),
     ("emit", "POST", "/v1/server-emit", r#"{"event":"e"}"#),
@@ -48,6 +48,7 @@ const CALLS: [(&str, &str, &str, &str); 14] = [
     ("read", "GET", "/v1/sockets/AAAAAAAAAAAAAAAAAAAA", ""),
     ("read", "GET", "/v1/users/u7/sockets", ""),
     ("read", "GET", "/v1/nodes", ""),
+    ("admin", "GET", "/v1/tail", ""),
 ];
 
 #[tokio::test]
@@ -86,6 +87,7 @@ async fn patterns_of_rooms_leave_no_other_way() {
         ("GET", "/v1/users/u8/sockets", ""),
         ("GET", "/v1/sockets/AAAAAAAAAAAAAAAAAAAA", ""),
         ("GET", "/v1/nodes", ""),
+        ("GET", "/v1/tail", ""),
     ];
     for (method, path, body) in refused {
         send(&router, method, path, body).await.is_problem(403, "forbidden");
@@ -100,6 +102,11 @@ async fn patterns_of_rooms_leave_no_other_way() {
     let except = r#"{"event":"e","to":{"users":["u7"]},"except":{"rooms":["lobby"]}}"#;
     assert_eq!(send(&router, "POST", "/v1/emit", except).await.status, StatusCode::ACCEPTED);
     let sockets = send(&router, "GET", "/v1/rooms/order:1/sockets?limit=1", "").await.json();
+    let rooms = send(&router, "GET", "/v1/rooms?limit=2", "").await.json();
+    assert_eq!(
+        (&rooms["rooms"], &rooms["cursor"]),
+        (&json!([{ "room": "order:1", "sockets": 2 }]), &json!("order:1"))
+    );
     // It is in the room "a", too, which is none of this caller's business.
     assert_eq!(sockets["sockets"][0]["rooms"], json!(["AAAAAAAAAAAAAAAAAAAA"]));
 }

@@ -170,6 +170,21 @@ async fn servers_are_emitted_to() {
 }
 
 #[tokio::test]
+async fn rooms_come_in_pages() {
+    let mut first = get(TestNode::with_silent_neighbour(), "/v1/rooms?limit=2&namespace=/chat").await.json();
+    assert!(first.as_object_mut().unwrap().remove("as_of").is_some());
+    let rooms = json!([{ "room": "a", "sockets": 1 }, { "room": "order:1", "sockets": 2 }]);
+    let expected = json!({
+        "namespace": "/chat", "rooms": rooms, "cursor": "order:1", "exact": false, "missing_nodes": ["BBBB"],
+    });
+    assert_eq!(first, expected);
+    let last = get(TestNode::new(), "/v1/rooms?limit=2&cursor=order%3A1").await.json();
+    assert_eq!((last["rooms"].as_array().unwrap().len(), last.get("cursor")), (1, None));
+    assert_eq!(last["exact"], true);
+    get(TestNode::new(), "/v1/rooms?limit=0").await.is_problem(422, "invalid_request");
+}
+
+#[tokio::test]
 async fn one_socket_is_shown() {
     let answer = get(TestNode::new(), &format!("/v1/sockets/{}?namespace=chat", id('A'))).await;
     let expected = json!({ "namespace": "/chat", "node": "AAAA", "id": id('A'), "rooms": [id('A'), "a"], "data": { "n": 1 } });

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use roomcast_adapter::{
     AckEvent, AckStream, Adapter, AdapterError, AdapterFactory, Collected, LocalFactory, LocalSocket,
     NamespaceEvents, NodeInfo, NodeTag, Once, OnceKey, Outgoing, PresenceEvent, RemoteSocket, Room,
-    RoomCount, Selector, SocketId, Status, Tap, Target,
+    RoomCount, RoomPage, Selector, SocketId, Status, Tap, Target,
 };
 use roomcast_protocol::socketio::{AckId, Args};
 use tokio::sync::{mpsc, watch};
@@ -43,6 +43,11 @@ pub(super) struct Script {
 
 /// Notes that it was dropped.
 struct Awaited(Arc<AtomicBool>);
+
+impl Awaited {
+    /// Belongs to whoever calls this.
+    fn touch(&self) {}
+}
 
 impl Drop for Awaited {
     fn drop(&mut self) {
@@ -119,7 +124,7 @@ impl Adapter for Script {
         let awaited = Awaited(Arc::clone(&self.cancelled));
         let events = stream::iter(self.acks.clone().unwrap_or_default());
         let rest = if self.acks.is_some() { stream::empty().boxed() } else { stream::pending().boxed() };
-        Box::pin(events.chain(rest).inspect(move |_| drop(&awaited)))
+        Box::pin(events.chain(rest).inspect(move |_| awaited.touch()))
     }
 
     fn ack(&self, _: SocketId, _: AckId, _: Args) {}
@@ -154,6 +159,15 @@ impl Adapter for Script {
         let _ = self.note(Asked::Count(room.to_owned()));
         let (missing, age) = (self.missing.clone(), Duration::from_secs(1));
         ready(RoomCount { sockets: 7, exact: missing.is_empty(), age, missing })
+    }
+
+    fn rooms(&self, after: Option<&str>, limit: usize) -> BoxFuture<'static, RoomPage> {
+        // There are three.
+        let rooms = [("a", 1), ("order:1", 2), ("order:2", 3)].into_iter();
+        let rooms = rooms.filter(|(room, _)| after.is_none_or(|after| *room > after)).take(limit);
+        let rooms = rooms.map(|(room, sockets)| (room.into(), sockets)).collect();
+        let (missing, age) = (self.missing.clone(), Duration::from_secs(1));
+        ready(RoomPage { rooms, exact: missing.is_empty(), age, missing })
     }
 
     fn sockets_join(
