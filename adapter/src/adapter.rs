@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{NodeTag, SocketId};
 use crate::mailbox::{Mailbox, Outgoing};
-use crate::presence::{PresenceEvent, RoomCount};
+use crate::once::{Once, OnceKey};
+use crate::presence::{PresenceEvent, RoomCount, RoomPage};
 use crate::selector::{Room, Selector};
 use crate::tap::Tap;
 
@@ -187,6 +188,10 @@ pub trait Adapter: Send + Sync + 'static {
     /// asked. What a node did a moment ago may be missing; `age` says how long that is.
     fn room_count(&self, room: &str) -> BoxFuture<'static, RoomCount>;
 
+    /// The first rooms behind `after` that have sockets in the whole cluster, in the order of their names, those of single
+    /// sockets not counted. What a node did a moment ago may be missing, as may rooms whose names are longer than 4 KiB.
+    fn rooms(&self, after: Option<&str>, limit: usize) -> BoxFuture<'static, RoomPage>;
+
     /// The first sockets of a room behind `after`, in the whole cluster and in the order of their ids.
     fn room_sockets(
         &self,
@@ -253,6 +258,10 @@ pub trait AdapterFactory: Send + Sync + 'static {
 
     /// Where one can look at what goes through this node.
     fn tap(&self) -> &Arc<Tap>;
+
+    /// Asks whether a call is new in the whole cluster. If so it is in hand until [`First`](crate::First) is done or
+    /// dropped. An error says that nobody could tell: nothing was done.
+    fn once(&self, key: OnceKey) -> BoxFuture<'static, Result<Once, AdapterError>>;
 
     /// Leaves the cluster: says goodbye to the others and lets the broker's connections go.
     fn shutdown(&self) -> BoxFuture<'static, ()>;

@@ -119,6 +119,14 @@ pub struct Counters {
     pub presence_events: Counter,
     /// Of that, what was not told, because whoever listens was behind.
     pub presence_dropped: Counter,
+    /// Calls that were carried out before, and were not again.
+    pub once_repeated: Counter,
+    /// Calls that were forgotten before their time, because there were too many.
+    pub once_evicted: Counter,
+    /// Messages about calls that could not be sent to whoever keeps them.
+    pub once_lost: Counter,
+    /// Calls that this node remembers, now.
+    pub once_kept: Gauge,
     /// Messages of another node that has this node's tag.
     pub tag_conflicts: Counter,
     /// Subscriptions at the broker to single rooms, and to buckets of rooms; those that are being made or let go too.

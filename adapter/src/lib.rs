@@ -16,6 +16,7 @@ mod local;
 mod mailbox;
 #[cfg(feature = "nats")]
 pub mod nats;
+mod once;
 mod presence;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -32,7 +33,8 @@ pub use counters::{Counter, Counters, Gauge};
 pub use id::{NodeTag, ParseIdError, SocketId};
 pub use local::{LocalAdapter, LocalFactory};
 pub use mailbox::{CloseCause, Item, Mailbox, MailboxLimits, Outgoing, Push};
-pub use presence::{PresenceEvent, RoomCount};
+pub use once::{First, MAX_ANSWER, Once, OnceKey, REMEMBERED};
+pub use presence::{PresenceEvent, RoomCount, RoomPage};
 pub use roomcast_protocol as protocol;
 pub use selector::{Room, Selector, Target};
 pub use tap::{Look, Sighted, Sighting, Tap};

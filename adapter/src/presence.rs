@@ -20,6 +20,19 @@ pub struct RoomCount {
     pub missing: Vec<NodeTag>,
 }
 
+/// A page of the rooms of a namespace, in the order of their names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RoomPage {
+    /// The rooms, with their sockets in the whole cluster.
+    pub rooms: Vec<(Room, usize)>,
+    /// Every live node's share is in it, as of `age` ago.
+    pub exact: bool,
+    /// How long ago the node whose share is the oldest said that there was nothing newer.
+    pub age: Duration,
+    /// The live nodes whose share, or whose part of the list, is not known to be in it.
+    pub missing: Vec<NodeTag>,
+}
+
 impl From<Collected<usize>> for RoomCount {
     /// A count for which everybody was asked just now.
     fn from(counted: Collected<usize>) -> Self {

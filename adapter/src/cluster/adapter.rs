@@ -19,7 +19,7 @@ use crate::adapter::{AckStream, Adapter, AdapterError, Collected, LocalSocket, R
 use crate::id::SocketId;
 use crate::local::{Acks, Collector, deadline_of};
 use crate::mailbox::Outgoing;
-use crate::presence::RoomCount;
+use crate::presence::{RoomCount, RoomPage};
 use crate::selector::{Room, Selector};
 
 /// One namespace on one node of a cluster.
@@ -262,6 +262,11 @@ impl Adapter for ClusterAdapter {
             return counted.map(RoomCount::from).boxed();
         }
         Arc::clone(&self.node).room_count(Arc::clone(&self.namespace), room.into()).boxed()
+    }
+
+    fn rooms(&self, after: Option<&str>, limit: usize) -> BoxFuture<'static, RoomPage> {
+        let namespace = Arc::clone(&self.namespace);
+        Arc::clone(&self.node).rooms(namespace, after.map(Room::from), limit).boxed()
     }
 
     fn room_sockets(

@@ -15,9 +15,10 @@ use super::message::{Identity, Message, Vitals};
 use super::node::Node;
 use super::receive::Ear;
 use super::{Bus, BusError, ClusterAdapter, ClusterConfig, subject};
-use crate::adapter::{Adapter, AdapterFactory, NamespaceEvents, NodeInfo, Status};
+use crate::adapter::{Adapter, AdapterError, AdapterFactory, NamespaceEvents, NodeInfo, Status};
 use crate::counters::Counters;
 use crate::id::NodeTag;
+use crate::once::{Once, OnceKey};
 use crate::presence::PresenceEvent;
 use crate::tap::Tap;
 
@@ -222,6 +223,10 @@ impl AdapterFactory for ClusterFactory {
 
     fn presence(&self) -> mpsc::Receiver<PresenceEvent> {
         self.node.directory.listen()
+    }
+
+    fn once(&self, key: OnceKey) -> BoxFuture<'static, Result<Once, AdapterError>> {
+        Arc::clone(&self.node).once(key).boxed()
     }
 
     fn shutdown(&self) -> BoxFuture<'static, ()> {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use roomcast_protocol::socketio::Args;
 
-use super::directory::{Known, Query, Update};
+use super::directory::{Known, Listed, Query, Update};
 use crate::id::{NodeTag, SocketId};
+use crate::once::{OnceKey, Record, Verdict};
 use crate::selector::{Room, Selector};
 
 /// A life of a node. A tag that comes again with a later generation is another node.
@@ -86,6 +87,18 @@ pub(crate) enum Message {
         id: u64,
         known: Option<Known>,
     },
+    /// May the sender carry this call out? Asks one who keeps it.
+    Claim {
+        id: u64,
+        key: OnceKey,
+    },
+    /// The answer.
+    Claimed {
+        id: u64,
+        verdict: Verdict,
+    },
+    /// What became of calls that the receiver keeps.
+    Settled(Vec<Record>),
 }
 
 /// What a node says of itself with every heartbeat.
@@ -153,6 +166,10 @@ pub(crate) enum Answer {
     Settled(Vec<(SocketId, Option<Args>)>),
     /// What an owner knows of a room. Comes as `Message::Found`.
     Known(Known),
+    /// Rooms that a node owns.
+    Listed(Listed),
+    /// What a keeper knows of a call. Comes as `Message::Claimed`.
+    Verdict(Verdict),
     /// The node could not do it.
     Refused,
 }

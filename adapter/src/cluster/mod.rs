@@ -20,6 +20,7 @@ mod membership;
 pub mod memory_bus;
 mod message;
 mod node;
+mod once;
 mod outbox;
 mod overload;
 #[cfg(test)]

@@ -23,6 +23,7 @@ use super::directory::{Dirty, Shell};
 use super::interest::{Interest, Wait};
 use super::membership::{Change, Membership};
 use super::message::{Answer, Identity, Message, Vitals};
+use super::once::Kept;
 use super::outbox::{Confirm, Outbox};
 use super::overload::Overload;
 use super::probe::Probe;
@@ -129,6 +130,8 @@ pub(crate) struct Node {
     pub(crate) audience_known: AtomicBool,
     /// Counts and presence over the whole cluster.
     pub(crate) directory: Shell,
+    /// Calls that are carried out once.
+    pub(crate) once: Kept,
     pub(crate) requests: Requests,
     /// Emits with acks that wait for other nodes.
     pub(crate) collectors: Mutex<FxHashMap<u64, Arc<Collector>>>,
@@ -190,6 +193,7 @@ impl Node {
             audience: RwLock::new(Audience::of(std::iter::empty(), buckets, false)),
             audience_known: AtomicBool::new(false),
             directory: Shell::new(identity, &config),
+            once: Kept::new(Arc::clone(&counters)),
             requests: Requests::default(),
             collectors: Mutex::default(),
             ready_relays: Mutex::default(),
@@ -415,6 +419,10 @@ impl Node {
 
     /// Tells everything that waits for nodes what became of them.
     pub(crate) fn apply(&self, changes: Vec<Change>) {
+        if changes.iter().any(|change| matches!(change, Change::Joined(_) | Change::Left(_))) {
+            self.once.members_changed();
+            self.wake.notify_one();
+        }
         for change in changes {
             match change {
                 Change::Joined(tag) => {

@@ -115,6 +115,11 @@ impl Node {
             Message::Update(update) => self.directory_update(envelope.from, update),
             Message::Resync { session } => self.directory.state.lock().resync(envelope.from, session),
             Message::Query { id, query } => self.directory_query(envelope.from.tag, id, &query),
+            Message::Claim { id, key } => self.claimed_by(envelope.from.tag, id, key),
+            Message::Claimed { id, verdict } => {
+                self.requests.answer(id, envelope.from.tag, true, Answer::Verdict(verdict));
+            }
+            Message::Settled(records) => self.settled_elsewhere(records),
             Message::Found { id, known } => {
                 let answer = known.map_or(Answer::Refused, Answer::Known);
                 self.answered(id, envelope.from.tag, true, answer);
@@ -372,8 +377,13 @@ impl Node {
                 }
             }
             Answer::Refused => collector.node_lost(from),
-            Answer::Nothing | Answer::Count(_) | Answer::Sockets(_) | Answer::Reply(_) | Answer::Known(_) => {
-            }
+            Answer::Nothing
+            | Answer::Count(_)
+            | Answer::Sockets(_)
+            | Answer::Reply(_)
+            | Answer::Known(_)
+            | Answer::Listed(_)
+            | Answer::Verdict(_) => {}
         }
     }
 }

@@ -73,6 +73,7 @@ impl Node {
             self.notice_a_hang();
             self.answer_greeters().await;
             self.flush_relays();
+            self.hand_over_calls();
             if self.resynced.swap(false, Ordering::AcqRel) {
                 discovered_at = self.greet_again().await;
             }

@@ -76,6 +76,9 @@ pub(crate) fn encode(from: Identity, message: &Message) -> Bytes {
         Message::Resync { session } => out.put_u64_le(*session),
         Message::Query { id, query } => directory::put_query(&mut out, *id, query),
         Message::Found { id, known } => directory::put_found(&mut out, *id, known.as_ref()),
+        Message::Claim { id, key } => once::put_claim(&mut out, *id, key),
+        Message::Claimed { id, verdict } => once::put_claimed(&mut out, *id, verdict),
+        Message::Settled(records) => put_list(&mut out, records, once::put_record),
     }
     out.freeze()
 }
@@ -84,6 +87,7 @@ fn payload_hint(message: &Message) -> usize {
     match message {
         Message::Broadcast(broadcast) => broadcast.frames.len() + 64,
         Message::Update(update) => update.size(),
+        Message::Settled(records) => records.iter().map(crate::once::Record::size).sum(),
         _ => 0,
     }
 }
@@ -106,6 +110,9 @@ fn version_and_kind(message: &Message) -> (u8, u8) {
         Message::Cancel { .. } => (2, 16),
         Message::Listens { .. } => (2, 20),
         Message::Heard { .. } => (2, 21),
+        Message::Claim { .. } => (2, 32),
+        Message::Claimed { .. } => (2, 33),
+        Message::Settled(_) => (2, 34),
     }
 }
 
@@ -242,8 +249,12 @@ fn put_answer(out: &mut BytesMut, answer: &Answer) {
                 }
             });
         }
+        Answer::Listed(listed) => {
+            out.put_u8(7);
+            directory::put_listed(out, listed);
+        }
         // What is no answer to a request says that there is none.
-        Answer::Refused | Answer::Known(_) => out.put_u8(6),
+        Answer::Refused | Answer::Known(_) | Answer::Verdict(_) => out.put_u8(6),
     }
 }
 
@@ -277,6 +288,9 @@ pub(crate) fn decode(payload: Bytes) -> Result<Envelope, WireError> {
         16 => Message::Cancel { id: reader.u64()? },
         20 => Message::Listens { number: reader.u64()?, listening: reader.listening()? },
         21 => Message::Heard { number: reader.u64()? },
+        32 => Message::Claim { id: reader.u64()?, key: reader.once_key()? },
+        33 => Message::Claimed { id: reader.u64()?, verdict: reader.verdict()? },
+        34 => Message::Settled(reader.list(once::MIN_RECORD, Reader::record)?),
         _ => return Err(WireError::Invalid),
     };
     if reader.0.has_remaining() || version_and_kind(&message).0 != version {
@@ -422,6 +436,7 @@ impl Reader {
                 Ok((id, answer))
             })?),
             6 => Answer::Refused,
+            7 => Answer::Listed(self.listed()?),
             _ => return Err(WireError::Invalid),
         })
     }
@@ -429,6 +444,8 @@ impl Reader {
 
 #[path = "wire_directory.rs"]
 mod directory;
+#[path = "wire_once.rs"]
+mod once;
 
 #[cfg(test)]
 #[path = "wire_tests.rs"]

@@ -3,7 +3,7 @@
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::{Reader, WireError, put_list, put_str};
-use crate::cluster::directory::{Announced, Entry, Known, Part, Query, Slot, Update};
+use crate::cluster::directory::{Announced, Entry, Known, Listed, Part, Query, Slot, Update};
 use crate::cluster::message::Identity;
 use crate::id::{NodeTag, SocketId};
 
@@ -84,7 +84,25 @@ pub(super) fn put_query(out: &mut BytesMut, id: u64, query: &Query) {
             }
             out.put_u32_le(*limit);
         }
+        Query::Rooms { namespace, after, limit } => {
+            out.put_u8(2);
+            put_str(out, namespace);
+            out.put_u8(u8::from(after.is_some()));
+            if let Some(after) = after {
+                put_str(out, after);
+            }
+            out.put_u32_le(*limit);
+        }
     }
+}
+
+pub(super) fn put_listed(out: &mut BytesMut, listed: &Listed) {
+    put_list(out, &listed.rooms, |out, (room, sockets)| {
+        put_str(out, room);
+        out.put_u64_le(*sockets);
+    });
+    out.put_u64_le(u64::try_from(listed.age.as_millis()).unwrap_or(u64::MAX));
+    put_list(out, &listed.missing, |out, tag| out.put_slice(tag.as_str().as_bytes()));
 }
 
 pub(super) fn put_found(out: &mut BytesMut, id: u64, known: Option<&Known>) {
@@ -158,8 +176,21 @@ impl Reader {
                 after: if self.bool()? { Some(self.id()?) } else { None },
                 limit: self.u32()?,
             }),
+            2 => Ok(Query::Rooms {
+                namespace: self.str()?,
+                after: if self.bool()? { Some(self.str()?) } else { None },
+                limit: self.u32()?,
+            }),
             _ => Err(WireError::Invalid),
         }
+    }
+
+    pub(super) fn listed(&mut self) -> Result<Listed, WireError> {
+        Ok(Listed {
+            rooms: self.list(12, |reader| Ok((reader.str()?, reader.u64()?)))?,
+            age: std::time::Duration::from_millis(self.u64()?),
+            missing: self.list(NodeTag::LEN, Self::tag)?,
+        })
     }
 
     pub(super) fn known(&mut self) -> Result<Option<Known>, WireError> {

@@ -234,3 +234,75 @@ proptest! {
         }
     }
 }
+
+/// The bytes of a list of rooms, and of the question for it.
+#[test]
+fn rooms_golden_bytes() {
+    use crate::cluster::directory::Listed;
+    let query = |after| Query::Rooms { namespace: "/".into(), after, limit: 10 };
+    let listed = Listed {
+        rooms: vec![("r".into(), 2)],
+        age: Duration::from_millis(70),
+        missing: vec!["dead".parse().unwrap()],
+    };
+    let answer = Message::Response { id: 3, last: true, answer: Answer::Listed(listed) };
+    let cases = [
+        (Message::Query { id: 3, query: query(None) }, "030000000000000002010000002f000a000000"),
+        (
+            Message::Query { id: 3, query: query(Some("r".into())) },
+            "030000000000000002010000002f0101000000720a000000",
+        ),
+        (answer, "03000000000000000107010000000100000072020000000000000046000000000000000100000064656164"),
+    ];
+    for (message, contents) in cases {
+        let bytes = encode(from(), &message);
+        let hex: String = bytes[16..].iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, contents, "{message:?}");
+        for end in 16..bytes.len() {
+            assert!(decode(bytes.slice(..end)).is_err(), "{message:?} {end}");
+        }
+        assert_eq!(decode(bytes).unwrap().message, message);
+    }
+}
+
+/// The bytes of what is said about calls that are carried out once.
+#[test]
+fn once_golden_bytes() {
+    use crate::once::{Claimant, OnceKey, Progress, Record, Verdict};
+    let key = OnceKey { call: [0xaa; 32], body: [0xbb; 16] };
+    let claimant = Claimant { node: "ab-_".parse().unwrap(), number: 5 };
+    let record = |progress| Record { key, claimant, progress, left: 7 };
+    let (call, body) = ("aa".repeat(32), "bb".repeat(16));
+    let who = "61622d5f05000000000000000700000000000000";
+    let cases = [
+        (Message::Claim { id: 3, key }, 32, format!("0300000000000000{call}{body}")),
+        (Message::Claimed { id: 3, verdict: Verdict::Granted }, 33, "030000000000000000".to_owned()),
+        (
+            Message::Claimed { id: 3, verdict: Verdict::Before(Some("x".into())) },
+            33,
+            "030000000000000001010100000078".to_owned(),
+        ),
+        (Message::Claimed { id: 3, verdict: Verdict::Before(None) }, 33, "03000000000000000100".to_owned()),
+        (Message::Claimed { id: 3, verdict: Verdict::Busy }, 33, "030000000000000002".to_owned()),
+        (Message::Claimed { id: 3, verdict: Verdict::Other }, 33, "030000000000000003".to_owned()),
+        (
+            Message::Settled(vec![
+                record(Progress::InHand),
+                record(Progress::Done(Some("x".into()))),
+                record(Progress::Failed),
+            ]),
+            34,
+            format!("03000000{call}{body}{who}00{call}{body}{who}01010100000078{call}{body}{who}02"),
+        ),
+    ];
+    for (message, kind, contents) in cases {
+        let bytes = encode(from(), &message);
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert_eq!(hex(&bytes[..4]), format!("524302{kind:02x}"));
+        assert_eq!(hex(&bytes[16..]), contents, "{message:?}");
+        for end in 16..bytes.len() {
+            assert!(decode(bytes.slice(..end)).is_err(), "{message:?} {end}");
+        }
+        assert_eq!(decode(bytes).unwrap().message, message);
+    }
+}

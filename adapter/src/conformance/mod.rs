@@ -8,6 +8,7 @@
 pub mod acks;
 pub mod broadcast;
 pub mod cluster;
+pub mod once;
 pub mod operations;
 pub mod order;
 mod socket;
@@ -60,6 +61,7 @@ macro_rules! conformance_suite {
                 sockets_are_fetched_with_what_they_say,
                 sockets_are_counted,
                 rooms_are_counted,
+                rooms_are_listed_by_pages,
                 sockets_of_a_room_come_in_pages,
                 sockets_join_and_leave_by_selector,
                 sockets_are_disconnected_by_selector,
@@ -67,6 +69,11 @@ macro_rules! conformance_suite {
                 servers_answer_each_other,
                 rooms_of_a_socket,
                 a_node_that_left_is_not_waited_for,
+            }
+            once: {
+                a_call_is_carried_out_once,
+                a_call_that_failed_is_carried_out_by_the_next,
+                what_was_carried_out_outlives_a_node,
             }
         }
     };

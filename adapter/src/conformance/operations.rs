@@ -137,6 +137,43 @@ pub async fn sockets_join_and_leave_by_selector(cluster: &TestCluster) {
     assert_eq!(names, [vec!["other"], vec!["left", "other"], vec![]]);
 }
 
+/// Rooms are listed with their sockets, in the order of their names, by pages. Those that are empty are not.
+pub async fn rooms_are_listed_by_pages(cluster: &TestCluster) {
+    let mut sockets = Vec::new();
+    for at in 0..24 {
+        let name = format!("r{:02}", at / 2);
+        sockets.push(cluster.socket(at % cluster.len(), &[name.as_str(), "all", "ä, \u{1f642}"]).await);
+    }
+    let _elsewhere = cluster.socket_in(0, "/other", &["elsewhere"]).await;
+    sockets[0].adapter.leave(sockets[0].id, "r00");
+    sockets[1].adapter.remove(sockets[1].id);
+    let mut expected: Vec<(Room, usize)> = (1..12).map(|at| (format!("r{at:02}").into(), 2)).collect();
+    expected.insert(0, ("all".into(), 23));
+    expected.push(("ä, \u{1f642}".into(), 23));
+    for node in 0..cluster.len() {
+        let adapter = cluster.adapter(node, "/");
+        let listed = async {
+            loop {
+                let (mut all, mut exact, mut after) = (Vec::new(), true, None);
+                loop {
+                    let page = adapter.rooms(after.as_deref(), 5).await;
+                    exact &= page.exact && page.missing.is_empty();
+                    assert!(page.rooms.len() <= 5);
+                    let Some((last, _)) = page.rooms.last() else { break };
+                    after = Some(Room::clone(last));
+                    all.extend(page.rooms);
+                }
+                if all == expected && exact {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let listed = tokio::time::timeout(PATIENCE, listed).await;
+        assert!(listed.is_ok(), "{:?}", adapter.rooms(None, 100).await);
+    }
+}
+
 /// Sockets are disconnected by selector.
 pub async fn sockets_are_disconnected_by_selector(cluster: &TestCluster) {
     let (mut a, mut b, mut c) =

@@ -11,7 +11,7 @@ use super::{Acks, Collector, LocalAdapter, deadline_of, rooms_of};
 use crate::adapter::{AckStream, Adapter, AdapterError, Collected, LocalSocket, RemoteSocket};
 use crate::id::SocketId;
 use crate::mailbox::Outgoing;
-use crate::presence::RoomCount;
+use crate::presence::{RoomCount, RoomPage};
 use crate::selector::{Room, Selector};
 
 fn complete<T>(value: T) -> Collected<T> {
@@ -107,6 +107,11 @@ impl Adapter for LocalAdapter {
     fn room_count(&self, room: &str) -> BoxFuture<'static, RoomCount> {
         let sockets = self.members(room);
         ready(RoomCount { sockets, exact: true, age: Duration::ZERO, missing: Vec::new() }).boxed()
+    }
+
+    fn rooms(&self, after: Option<&str>, limit: usize) -> BoxFuture<'static, RoomPage> {
+        let rooms = self.room_page(after, limit);
+        ready(RoomPage { rooms, exact: true, ..RoomPage::default() }).boxed()
     }
 
     fn room_sockets(

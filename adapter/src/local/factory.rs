@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::LocalAdapter;
-use crate::adapter::{Adapter, AdapterFactory, NamespaceEvents, NodeInfo, Status};
+use crate::adapter::{Adapter, AdapterError, AdapterFactory, NamespaceEvents, NodeInfo, Status};
 use crate::counters::Counters;
 use crate::id::NodeTag;
+use crate::once::{Claimant, First, Once, OnceKey, Record, Table, Verdict};
 use crate::presence::PresenceEvent;
 use crate::tap::Tap;
 
@@ -22,17 +25,25 @@ pub struct LocalFactory {
     counters: Arc<Counters>,
     tap: Arc<Tap>,
     status: watch::Sender<Status>,
+    once: Arc<Mutex<Table>>,
+    calls: AtomicU64,
+    /// The beginning of the node's own time.
+    epoch: Instant,
 }
 
 impl LocalFactory {
     /// A node with this tag.
     pub fn new(node: NodeTag) -> Arc<Self> {
+        let counters: Arc<Counters> = Arc::default();
         Arc::new(Self {
             node,
             namespaces: Mutex::default(),
-            counters: Arc::default(),
             tap: Arc::default(),
+            once: Arc::new(Mutex::new(Table::new(Arc::clone(&counters)))),
+            counters,
             status: watch::Sender::new(Status::Ready),
+            calls: AtomicU64::new(0),
+            epoch: Instant::now(),
         })
     }
 
@@ -95,6 +106,22 @@ impl AdapterFactory for LocalFactory {
 
     fn tap(&self) -> &Arc<Tap> {
         &self.tap
+    }
+
+    fn once(&self, key: OnceKey) -> BoxFuture<'static, Result<Once, AdapterError>> {
+        let claimant = Claimant { node: self.node, number: self.calls.fetch_add(1, Ordering::Relaxed) };
+        let (table, epoch) = (Arc::clone(&self.once), self.epoch);
+        let now = move || u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let verdict = self.once.lock().claim(key, claimant, |_| true, now());
+        let once = match verdict {
+            Verdict::Granted => Once::First(First::new(move |answer| {
+                table.lock().take(Record::settled(key, claimant, answer), now());
+            })),
+            Verdict::Before(answer) => Once::Before(answer),
+            Verdict::Busy => Once::Busy,
+            Verdict::Other => Once::Other,
+        };
+        ready(Ok(once)).boxed()
     }
 
     fn shutdown(&self) -> BoxFuture<'static, ()> {

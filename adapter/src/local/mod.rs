@@ -12,6 +12,7 @@ mod sockets;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -211,6 +212,26 @@ impl LocalAdapter {
     /// Visits the rooms that were joined. Changes of a room wait meanwhile, so `visit` must return at once.
     pub(crate) fn for_each_room(&self, visit: impl FnMut(&Room)) {
         self.rooms.for_each(visit);
+    }
+
+    /// The first rooms behind `after` that were joined, in the order of their names, with the number of those who did.
+    /// All names are looked at, and no more than the page is kept.
+    pub(crate) fn room_page(&self, after: Option<&str>, limit: usize) -> Vec<(Room, usize)> {
+        let mut first: BinaryHeap<Room> = BinaryHeap::new();
+        self.rooms.for_each(|room| {
+            if after.is_some_and(|after| **room <= *after) {
+                return;
+            }
+            if first.len() < limit {
+                first.push(Arc::clone(room));
+            } else if let Some(mut last) = first.peek_mut()
+                && *room < *last
+            {
+                *last = Arc::clone(room);
+            }
+        });
+        let rooms = first.into_sorted_vec();
+        rooms.into_iter().map(|room| (Arc::clone(&room), self.joined(&room))).collect()
     }
 
     /// Describes the sockets of this node that a selector means.

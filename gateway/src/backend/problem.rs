@@ -3,6 +3,8 @@
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use roomcast_adapter::AdapterError;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 /// The stable code of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,6 +29,14 @@ pub enum Code {
     BrokerUnavailable,
     /// Too many requests wait for other nodes already.
     Overloaded,
+    /// The caller makes more calls than it may.
+    RateLimited,
+    /// The idempotency key came with another body before.
+    IdempotencyMismatch,
+    /// The call with this idempotency key is still being carried out.
+    InProgress,
+    /// The call with this idempotency key was carried out; its answer was too long to be kept.
+    AnswerNotKept,
     /// A fault of the gateway.
     Internal,
 }
@@ -44,6 +54,10 @@ impl Code {
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::BrokerUnavailable => "broker_unavailable",
             Self::Overloaded => "overloaded",
+            Self::RateLimited => "rate_limited",
+            Self::IdempotencyMismatch => "idempotency_mismatch",
+            Self::InProgress => "in_progress",
+            Self::AnswerNotKept => "answer_not_kept",
             Self::Internal => "internal",
         }
     }
@@ -59,6 +73,8 @@ impl Code {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::IdempotencyMismatch | Self::InProgress | Self::AnswerNotKept => StatusCode::CONFLICT,
             Self::BrokerUnavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -72,17 +88,53 @@ pub struct Problem {
     pub code: Code,
     /// What is wrong this time, for people.
     pub detail: String,
+    /// In how many seconds it is worth trying again.
+    pub retry_after: Option<u64>,
+}
+
+/// A problem as it is written (RFC 9457).
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(crate) struct Details {
+    /// "about:blank": the code tells the kind.
+    r#type: &'static str,
+    /// The status in words.
+    title: &'static str,
+    /// The status.
+    status: u16,
+    /// What is wrong this time, for people.
+    detail: String,
+    /// What is wrong, for programs: it does not change.
+    code: &'static str,
 }
 
 impl Problem {
     /// A problem with a sentence for people.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code, detail: detail.into(), retry_after: None }
     }
 
     /// A body that is JSON, but not what the call takes.
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {
         Self::new(Code::InvalidRequest, detail)
+    }
+
+    /// Says in how many seconds it is worth trying again.
+    #[must_use]
+    pub fn retry_after(self, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// What is written of it, on every transport.
+    pub(crate) fn details(&self) -> Details {
+        let status = self.code.status();
+        Details {
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            detail: self.detail.clone(),
+            code: self.code.as_str(),
+        }
     }
 }
 
@@ -101,16 +153,12 @@ impl From<AdapterError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = self.code.status();
-        let body = serde_json::json!({
-            "type": "about:blank",
-            "title": status.canonical_reason(),
-            "status": status.as_u16(),
-            "detail": self.detail,
-            "code": self.code.as_str(),
-        });
+        let body = serde_json::to_string(&self.details()).unwrap_or_default();
         let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-        let mut response = (status, kind, body.to_string()).into_response();
+        let mut response = (self.code.status(), kind, body).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
         if self.code == Code::Unauthorized {
             let challenge = HeaderValue::from_static("Bearer realm=\"roomcast\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);

@@ -152,12 +152,15 @@ pub enum Problem {
     SameAddress(SocketAddr),
     /// An API that everybody in the network could use.
     #[error(
-        "`api.listen` is {0}, which is not loopback, and `api.keys` is empty: everybody who reaches it could emit; set `api.keys`"
+        "`api.listen` is {0}, which is not loopback, without any API key: everybody who reaches it could emit; set `api.keys` or `[[api.key]]`"
     )]
     ApiWithoutKeys(SocketAddr),
     /// A key that could be guessed.
     #[error("`api.keys`: a key has fewer than {0} characters")]
     ShortKey(usize),
+    /// A key that could mean two callers.
+    #[error("`api.keys`, `api.key.secret`: two API keys are the same")]
+    SameKey,
     /// "*" beside other origins.
     #[error("`cors.origins`: \"*\" has to stand alone")]
     CorsAnyAndMore,

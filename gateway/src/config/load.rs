@@ -201,7 +201,9 @@ fn read_override(at: Place, key: &str, text: &str) -> Result<Value, Problem> {
     let Some(known) = unknown::lookup(key) else {
         return Err(Problem::UnknownKey { at, key: key.to_owned(), nearest: unknown::nearest(key) });
     };
-    if !matches!(known.kind, Kind::Value) || key.starts_with("namespace.") {
+    if !matches!(known.kind, Kind::Value)
+        || ["namespace.", "api.key."].iter().any(|list| key.starts_with(list))
+    {
         let list = !matches!(known.kind, Kind::Table(_));
         return Err(Problem::NotOneValue { at, key: key.to_owned(), list });
     }
@@ -263,6 +265,8 @@ fn resolve_secrets(config: &mut Config, problems: &mut Vec<Problem>) {
         problems.extend(result.err().map(|source| Problem::Secret { key, source }));
     };
     config.api.keys.iter_mut().map(Secret::resolve).for_each(|result| check("api.keys", result));
+    let named = config.api.named_keys.iter_mut().filter_map(|key| key.secret.as_mut());
+    named.map(Secret::resolve).for_each(|result| check("api.key.secret", result));
     config.adapter.url.iter_mut().map(SecretUrl::resolve).for_each(|result| check("adapter.url", result));
     let seed = config.adapter.nats.nkey_seed.iter_mut().map(Secret::resolve);
     seed.for_each(|result| check("adapter.nats.nkey_seed", result));

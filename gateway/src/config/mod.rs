@@ -27,7 +27,7 @@ mod unknown;
 mod validate;
 
 pub use adapter::{Adapter, AdapterKind, Nats, Outbox, Redis, RedisPubSub, Tls};
-pub use api::Api;
+pub use api::{Api, ApiKey, ApiScope};
 pub use cookie::{Cookie, SameSite};
 pub use cors::Cors;
 pub use engine::{Engine, HttpCompression, PerMessageDeflate, Transport};

@@ -134,6 +134,7 @@ fn head(out: &mut String, key: &Key, head: &str) {
 fn example_item(list: &str) -> Table {
     match list {
         "namespace" => Table::try_from(super::Namespace::default()).expect("the defaults are TOML"),
+        "key" => Table::try_from(super::ApiKey::default()).expect("the defaults are TOML"),
         "room" => Table::try_from(super::RoomRule::default()).expect("the defaults are TOML"),
         _ => Table::new(),
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::public::{is_allowed_origin, is_origin};
-use super::{Access, AdapterKind, Config, Namespace, Problem, RedisPubSub, SameSite, log};
+use super::{Access, AdapterKind, Api, Config, Namespace, Problem, RedisPubSub, SameSite, Secret, log};
 
 /// The shortest API key: 16 characters of hex are 64 bits.
 const MIN_KEY_LENGTH: usize = 16;
@@ -67,11 +67,41 @@ fn listeners(config: &Config, problems: &mut Vec<Problem>) {
     if public.listen == api.listen && api.listen.port() != 0 {
         problems.push(Problem::SameAddress(api.listen));
     }
-    if !api.listen.ip().is_loopback() && api.keys.is_empty() {
+    if !api.listen.ip().is_loopback() && api.is_keyless() {
         problems.push(Problem::ApiWithoutKeys(api.listen));
     }
-    if api.keys.iter().any(|key| key.expose().len() < MIN_KEY_LENGTH) {
+    api_keys(api, problems);
+}
+
+fn api_keys(api: &Api, problems: &mut Vec<Problem>) {
+    let named = api.named_keys.iter().filter_map(|key| key.secret.as_ref());
+    let secrets: Vec<_> = api.keys.iter().chain(named).map(Secret::expose).collect();
+    if secrets.iter().any(|secret| secret.len() < MIN_KEY_LENGTH) {
         problems.push(Problem::ShortKey(MIN_KEY_LENGTH));
+    }
+    // The second one would never be asked for its rights.
+    if secrets.iter().collect::<HashSet<_>>().len() < secrets.len() {
+        problems.push(Problem::SameKey);
+    }
+    problems.extend(twice("api.key.name", api.named_keys.iter().map(|key| key.name.as_str())));
+    for key in &api.named_keys {
+        let name = key.name.as_str();
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        {
+            problems.push(form("api.key.name", name, "a name of letters, digits, \"-\", \"_\" and \".\""));
+        }
+        if key.secret.is_none() {
+            problems.push(Problem::Empty(format!("api.key.secret` of `{name}")));
+        }
+        if key.scopes.is_empty() {
+            problems.push(Problem::Empty(format!("api.key.scopes` of `{name}")));
+        }
+        if key.rate == Some(0) {
+            problems.push(Problem::Zero("api.key.rate"));
+        }
+        if key.namespaces.iter().chain(&key.rooms).any(|pattern| pattern.as_str().is_empty()) {
+            problems.push(Problem::Empty(format!("api.key.namespaces` and `api.key.rooms` of `{name}")));
+        }
     }
 }
 
@@ -277,8 +307,21 @@ mod tests {
             ("public.origins = ['*']", "`public.origins`: \"*\" is not \"same-origin\" or an origin"),
             ("public.listen = '127.0.0.1:3001'", "same address: 127.0.0.1:3001"),
             ("public.max_connections = 0", "`public.max_connections` must be greater than 0"),
-            ("api.listen = '0.0.0.0:3001'", "`api.keys` is empty"),
+            ("api.listen = '0.0.0.0:3001'", "without any API key"),
             ("api.keys = ['short']", "fewer than 16 characters"),
+            ("api.key = [{name='a'}]", "`api.key.secret` of `a` must not be empty"),
+            ("api.key = [{name='a', secret='short'}]", "fewer than 16 characters"),
+            ("api.key = [{name='a b', secret='0123456789abcdef'}]", "\"a b\" is not a name"),
+            ("api.key = [{name='a', secret='0123456789abcdef', scopes=[]}]", "must not be empty"),
+            ("api.key = [{name='a', secret='0123456789abcdef', rate=0}]", "must be greater than 0"),
+            (
+                "api.key = [{name='a', secret='0123456789abcdef', rooms=['']}]",
+                "`api.key.rooms` of `a` must not be empty",
+            ),
+            (
+                "api.keys = ['0123456789abcdef']\napi.key = [{name='a', secret='0123456789abcdef'}]",
+                "two API keys are the same",
+            ),
             ("cors.origins = ['*', 'https://a.example']", "\"*\" has to stand alone"),
             ("cors.origins = ['*']\ncors.credentials = true", "cannot be used with the origin \"*\""),
             ("cors.origins = ['a.example']", "`cors.origins`: \"a.example\" is not \"*\" or an origin"),

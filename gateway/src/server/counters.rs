@@ -94,6 +94,18 @@ static FIGURES: &[Figure] = &[
         &c.presence_events
     }),
     ("presence_dropped_total", "Of that, what nobody took in time.", &[], |c| &c.presence_dropped),
+    ("calls_repeated_total", "Calls that were carried out before, and were not again.", &[], |c| {
+        &c.once_repeated
+    }),
+    (
+        "calls_forgotten_total",
+        "Calls that were forgotten before their time: there were too many.",
+        &[],
+        |c| &c.once_evicted,
+    ),
+    ("calls_not_kept_total", "Messages about calls that were not sent to those who keep them.", &[], |c| {
+        &c.once_lost
+    }),
     ("cluster_tag_conflicts_total", "Messages of another node with this node's tag.", &[], |c| {
         &c.tag_conflicts
     }),
@@ -143,6 +155,7 @@ static GAUGES: &[GaugeFigure] = &[
     ("directory_records", "Rooms and sockets that this node keeps for the cluster.", &[], |c| {
         &c.directory_records
     }),
+    ("calls_remembered", "Calls with an idempotency key that this node remembers.", &[], |c| &c.once_kept),
     ("cluster_rooms_hashed", "1 while this node listens to buckets of rooms.", &[], |c| &c.hashed),
 ];
 

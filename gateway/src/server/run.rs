@@ -99,7 +99,7 @@ async fn run_changing(
     namespaces.reload(&config);
     targets.push(Box::new(move |config| namespaces.reload(config)));
     let node = GatewayNode::new(io.clone(), config.adapter.kind);
-    let keyless = config.api.keys.is_empty();
+    let keyless = config.api.is_keyless();
     let console = io.mounted_at(CONSOLE_PATH).router();
     let console = console.layer(axum::middleware::from_fn_with_state(keyless, http_api::own_page_only));
     let routes =

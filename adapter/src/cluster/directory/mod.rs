@@ -7,6 +7,7 @@
 mod dirty;
 mod events;
 mod handover;
+mod listing;
 mod records;
 mod ring;
 mod stream;
@@ -23,7 +24,7 @@ pub(crate) use dirty::Dirty;
 pub(crate) use ring::Slot;
 pub(crate) use stream::Frame;
 pub(crate) use turn::{Cursor, Shell};
-pub(crate) use update::{Announced, Entry, Known, Part, Query, Update};
+pub(crate) use update::{Announced, Entry, Known, Listed, Part, Query, Update};
 
 use self::events::Announcer;
 use self::handover::Departed;
@@ -386,6 +387,15 @@ impl Directory {
         missing.retain(|tag| *tag != asker);
         let sockets = self.records.count_others(&self.ring, [me.tag, asker], namespace, room);
         Some(Known { sockets, age: Duration::from_millis(age), missing })
+    }
+
+    /// A page of the rooms of which this node is the primary owner. Another node may speak for what it has itself: so
+    /// whoever asks is among the missing, if it has not said everything.
+    pub(crate) fn listed(&self, namespace: &str, after: Option<&Room>, limit: usize, now: u64) -> Listed {
+        let (age, missing) = self.records.completeness(&self.ring, self.me.tag, now, self.times.expiry);
+        let mine = |slot| self.ring.primary(slot) == Some(self.me);
+        let rooms = self.records.page(&self.ring, (namespace, after), limit, mine);
+        Listed { rooms, age: Duration::from_millis(age), missing }
     }
 }
 

@@ -4,6 +4,7 @@
 //! Everything is ordered, so that it is the same in every run, can be read in pages, and never grows by rebuilding.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::ring::{Ring, Slot, Slots};
@@ -370,6 +371,25 @@ impl Records {
             spaces.into_iter().any(|space| space.get(namespace).is_some_and(|ids| ids.contains(id)))
         });
         joined + u64::from(own.is_some())
+    }
+
+    /// The first rooms behind `after` in which live nodes have sockets, among those of some slots.
+    pub(super) fn page(
+        &self,
+        ring: &Ring,
+        (namespace, after): (&str, Option<&Room>),
+        limit: usize,
+        mine: impl Fn(Slot) -> bool,
+    ) -> Vec<(Room, u64)> {
+        let is_live = |tag| self.identity(tag).is_some_and(|identity| ring.contains(identity));
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rooms = self.rooms.get(namespace).into_iter();
+        let rooms = rooms.flat_map(|rooms| rooms.range::<Room, _>((begin, Bound::Unbounded)));
+        let counted = rooms.filter(|(room, _)| mine(Slot::of(namespace, room))).map(|(room, record)| {
+            let live = record.shares.iter().filter(|(tag, _)| is_live(*tag));
+            (Arc::clone(room), live.map(|(_, sockets)| u64::from(sockets)).sum())
+        });
+        counted.filter(|(_, sockets)| *sockets > 0).take(limit).collect()
     }
 
     /// How old what the other members said is, and who has not said everything or not for `patience`.

@@ -257,6 +257,10 @@ impl Node {
                 let page = local.map_or_else(Vec::new, |local| local.page(room, *after, limit));
                 self.respond_remote(from, id, &page);
             }
+            Query::Rooms { namespace, after, limit } => {
+                let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
+                self.respond_rooms(from, id, self.listed(namespace, after.as_ref(), limit));
+            }
         }
     }
 
@@ -335,7 +339,7 @@ impl Node {
         Collected { value: sockets, missing: outcome.missing }
     }
 
-    fn is_connected(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         self.interests.state.lock().is_ready()
     }
 

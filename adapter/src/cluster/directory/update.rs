@@ -121,6 +121,17 @@ pub(crate) enum Query {
     Room { namespace: Arc<str>, room: Room },
     /// Which sockets of the node itself are in a room? The first in the order of their ids, behind `after`.
     Sockets { namespace: Arc<str>, room: Room, after: Option<SocketId>, limit: u32 },
+    /// Which rooms does the node own that have sockets? The first in the order of their names, behind `after`.
+    Rooms { namespace: Arc<str>, after: Option<Room>, limit: u32 },
+}
+
+/// A part of a page of rooms, as an owner knows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) rooms: Vec<(Room, u64)>,
+    pub(crate) age: Duration,
+    /// The live nodes whose share may not be in it.
+    pub(crate) missing: Vec<NodeTag>,
 }
 
 /// What an owner knows of a room.

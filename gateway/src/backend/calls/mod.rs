@@ -3,12 +3,18 @@
 //! Owns the bodies, what is checked before anything happens, the rights of a caller, and the answers. HTTP, NATS, Redis
 //! streams and the replies of webhooks are ways in; none is known here.
 
+mod args;
 mod caller;
 mod emit;
 mod manage;
+mod once;
+mod perform;
 mod read;
+mod request;
 mod selector;
+mod server_emit;
 mod tail;
+mod trace;
 
 use std::sync::Arc;
 
@@ -17,11 +23,19 @@ use roomcast_adapter::Adapter;
 
 use super::{Code, Node, Problem};
 
-pub(crate) use caller::{Caller, Scope};
-pub(crate) use emit::{Emit, Emitted};
+pub(crate) use caller::{Caller, Rights, Scope};
+pub(crate) use emit::{Batch, BatchAnswer, Emit, Emitted};
 pub(crate) use manage::{Disconnect, Done, Rooms};
-pub(crate) use read::{NodesAnswer, Page, RoomAnswer, SocketsAnswer};
+#[allow(unused_imports, reason = "for the transports of brokers")]
+pub(crate) use perform::{Answer, Meta, Verb, read};
+pub(crate) use read::{
+    NodesAnswer, OneSocket, Page, RoomAnswer, RoomQuery, RoomsAnswer, RoomsQuery, SocketQuery, SocketsAnswer,
+    UserQuery,
+};
+pub(crate) use request::{AckItem, Answers, Request, RequestAnswer};
+pub(crate) use server_emit::{ServerEmit, ServerEmitted};
 pub(crate) use tail::TailQuery;
+pub(crate) use trace::TraceParent;
 
 /// The calls, as one node serves them.
 pub(crate) struct Calls {
@@ -49,6 +63,7 @@ impl Calls {
             Some(name) => format!("/{name}"),
         };
         caller.check(scope)?;
+        caller.check_namespace(&name)?;
         match self.node.adapter(&name) {
             Some(adapter) => Ok((name, adapter)),
             None => Err(Problem::new(Code::NotFound, format!("there is no namespace \"{name}\""))),

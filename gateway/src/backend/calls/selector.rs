@@ -3,6 +3,7 @@
 use std::fmt;
 
 use roomcast_adapter::{Room, Selector, SocketId, Target};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
@@ -17,12 +18,50 @@ pub(crate) enum To {
 }
 
 /// A union of rooms, users and sockets.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Lists {
+    /// The members of these rooms.
     rooms: Vec<String>,
+    /// All the sockets of these users.
     users: Vec<String>,
+    /// These sockets.
+    #[schemars(with = "Vec<String>")]
     sockets: Vec<SocketId>,
+}
+
+/// Who is meant: "all", or a union of rooms, users and sockets that names somebody.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "Selector")]
+#[expect(dead_code, reason = "the form of `To` for the schema")]
+enum ToForm {
+    All(AllWord),
+    Lists(Lists),
+}
+
+#[derive(JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(dead_code, reason = "the form of `To` for the schema")]
+enum AllWord {
+    All,
+}
+
+impl JsonSchema for To {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        ToForm::schema_name()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        ToForm::json_schema(generator)
+    }
+}
+
+impl To {
+    /// All the sockets of a user.
+    pub(super) fn user(user: String) -> Self {
+        Self::Lists(Lists { users: vec![user], ..Lists::default() })
+    }
 }
 
 impl<'de> Deserialize<'de> for To {

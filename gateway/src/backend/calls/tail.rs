@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use futures_util::Stream;
 use roomcast_adapter::{Outgoing, Room, Sighted, Sighting, SocketId, Target};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -13,7 +14,7 @@ use crate::backend::Problem;
 use crate::config::RoomPattern;
 
 /// What to show.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TailQuery {
     /// Only this namespace.
@@ -77,7 +78,7 @@ impl Calls {
         caller: &Caller,
         query: TailQuery,
     ) -> Result<impl Stream<Item = TailLine> + Send + use<>, Problem> {
-        caller.check(Scope::Admin)?;
+        caller.check_everywhere(Scope::Admin)?;
         let look = self.node.factory().tap().look();
         Ok(futures_util::stream::unfold((look, query), async |(mut look, query)| {
             loop {

@@ -1,31 +1,40 @@
-//! What stands before every call: API keys, pages of other sites, counting.
+//! What stands before every call: callers, pages of other sites, counting.
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use subtle::{Choice, ConstantTimeEq as _};
 
+use super::operations::name_of;
+use super::perform::{put_trace, trace};
 use super::{Api, Code, Problem};
-use crate::backend::calls::Caller;
-use crate::config::{Secret, is_same_origin};
+use crate::config::is_same_origin;
 
-/// Lets a request to `/v1` or to the console's figures pass, or not.
+/// Lets a request to `/v1` or to the console's figures pass, or not. What passes is counted to its caller's rate.
 pub(super) async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    if path.starts_with("/v1/") || path == "/console/stats" {
-        let keys = &api.settings.keys;
-        if keys.is_empty() && !allows_page(request.headers(), true) {
-            return other_site().into_response();
-        }
-        if !keys.is_empty() && !is_known(bearer(request.headers()), keys) {
-            let detail = "this needs the header \"Authorization: Bearer <api key>\"";
-            return Problem::new(Code::Unauthorized, detail).into_response();
-        }
-        request.extensions_mut().insert(Caller::unlimited());
+    let is_call = path.starts_with("/v1/");
+    if !is_call && path != "/console/stats" {
+        return next.run(request).await;
     }
-    next.run(request).await
+    let callers = &api.settings.callers;
+    if callers.is_keyless() && !allows_page(request.headers(), true) {
+        return other_site().into_response();
+    }
+    let caller = callers.identify(request.headers());
+    let caller =
+        match caller.and_then(|caller| if is_call { caller.spend(1).map(|()| caller) } else { Ok(caller) }) {
+            Ok(caller) => caller,
+            Err(problem) => return problem.into_response(),
+        };
+    let trace = trace(request.headers());
+    request.extensions_mut().insert(caller);
+    let mut response = next.run(request).await;
+    if let Some(trace) = trace {
+        put_trace(&mut response, &trace);
+    }
+    response
 }
 
 /// Whether a request may be one that the node's own console makes, or comes from no page at all.
@@ -65,41 +74,16 @@ fn is_local_name(host: &str) -> bool {
     name.parse::<std::net::IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost")
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, key) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
-}
-
-/// Compares with every key, in a time that does not depend on what they have in common.
-fn is_known(given: Option<&str>, keys: &[Secret]) -> bool {
-    let given = given.unwrap_or_default().as_bytes();
-    let none = Choice::from(0);
-    keys.iter().fold(none, |known, key| known | key.expose().as_bytes().ct_eq(given)).into()
-}
-
 /// Counts the calls of `/v1` by name and status.
 pub(super) async fn count(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let call = request.extensions().get::<MatchedPath>().map_or("unknown", |path| call_of(path.as_str()));
+    let path = request.extensions().get::<MatchedPath>();
+    let call = path.map_or("unknown", |path| name_of(request.method(), path.as_str()));
     let is_call = request.uri().path().starts_with("/v1/");
     let response = next.run(request).await;
     if is_call {
         api.node.metrics().api_request(call, response.status());
     }
     response
-}
-
-fn call_of(path: &str) -> &'static str {
-    match path {
-        "/v1/emit" => "emit",
-        "/v1/join" => "join",
-        "/v1/leave" => "leave",
-        "/v1/disconnect" => "disconnect",
-        "/v1/rooms/{room}" => "room",
-        "/v1/rooms/{room}/sockets" => "room_sockets",
-        "/v1/nodes" => "nodes",
-        "/v1/tail" => "tail",
-        _ => "unknown",
-    }
 }
 
 /// Headers that every answer has: nothing here is for caches, frames or guesses at its type.
@@ -135,14 +119,5 @@ mod tests {
         proxied.insert(header::HOST, "ops.example".parse().unwrap());
         proxied.insert(header::ORIGIN, "https://ops.example".parse().unwrap());
         assert!(allows_page(&proxied, false) && !allows_page(&proxied, true));
-    }
-
-    #[test]
-    fn a_key_is_known_whole() {
-        let keys = [Secret::new("first"), Secret::new("second")];
-        assert!(is_known(Some("first"), &keys) && is_known(Some("second"), &keys));
-        for given in [None, Some(""), Some("firs"), Some("first "), Some("FIRST")] {
-            assert!(!is_known(given, &keys), "{given:?}");
-        }
     }
 }

@@ -4,10 +4,13 @@
 //! `calls`; it reaches the gateway only through [`Node`], opens no listener and knows no connection.
 
 mod body;
-mod emit;
+mod callers;
 mod guard;
 mod health;
-mod manage;
+mod msgpack;
+mod openapi;
+mod operations;
+mod perform;
 mod read;
 mod tail;
 #[cfg(test)]
@@ -18,20 +21,21 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::get;
 
 use super::calls::Calls;
 use super::{Code, Node, Problem};
 use crate::admin;
-use crate::config::{Config, Secret};
+use crate::config::Config;
 
+pub use callers::Callers;
 pub use guard::{allows_page, own_page_only};
 
 /// What the API has to know of the configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The API keys; without any, every caller is let in.
-    pub keys: Vec<Secret>,
+    /// Who may call.
+    pub callers: Arc<Callers>,
     /// The longest body, in bytes.
     pub max_body: usize,
     /// The most binary attachments in one event: a client closes its connection when it gets more.
@@ -41,7 +45,7 @@ pub struct Settings {
 impl From<&Config> for Settings {
     fn from(config: &Config) -> Self {
         Self {
-            keys: config.api.keys.clone(),
+            callers: Callers::new(&config.api),
             max_body: config.api.max_body,
             max_attachments: config.engine.max_attachments,
         }
@@ -62,15 +66,12 @@ pub(crate) struct Api {
 pub fn router(node: Arc<dyn Node>, settings: Settings) -> Router {
     let calls = Arc::new(Calls::new(Arc::clone(&node), settings.max_attachments));
     let api = Api { node, calls, settings: Arc::new(settings), started: Instant::now() };
-    Router::new()
-        .route("/v1/emit", post(emit::emit))
-        .route("/v1/join", post(manage::join))
-        .route("/v1/leave", post(manage::leave))
-        .route("/v1/disconnect", post(manage::disconnect))
-        .route("/v1/rooms/{room}", get(read::room))
-        .route("/v1/rooms/{room}/sockets", get(read::room_sockets))
-        .route("/v1/nodes", get(read::nodes))
-        .route("/v1/tail", get(tail::tail))
+    let mut router = Router::new();
+    for operation in operations::OPERATIONS {
+        router = router.route(operation.path, (operation.handler)());
+    }
+    router
+        .route("/openapi.json", get(openapi::openapi))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))

@@ -1,6 +1,9 @@
 //! Every call against a scripted adapter: what is asked of it, and what is answered.
 
+mod callers;
+mod calls;
 mod node;
+mod openapi;
 
 use std::sync::Arc;
 
@@ -13,7 +16,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use self::node::{Asked, TestNode};
-use super::{Settings, router};
+use super::{Callers, Settings, router};
 use crate::config::{Config, Secret};
 
 fn settings() -> Settings {
@@ -178,7 +181,8 @@ async fn bodies_are_bounded_and_json() {
         assert_eq!(send(fits.to_owned(), kind).await.status, StatusCode::ACCEPTED, "{kind}");
     }
     send(" ".repeat(41) + fits, "application/json").await.is_problem(413, "payload_too_large");
-    send(fits.to_owned(), "application/msgpack").await.is_problem(415, "unsupported_media_type");
+    send(fits.to_owned(), "application/xml").await.is_problem(415, "unsupported_media_type");
+    send(fits.to_owned(), "application/msgpack").await.is_problem(400, "invalid_request");
 }
 
 #[tokio::test]
@@ -300,12 +304,13 @@ async fn unknown_paths_and_methods_are_problems() {
 async fn keys_are_required_where_there_are_any() {
     let with_key = |path: &str, authorization: Option<&str>| {
         let keys = vec![Secret::new("0123456789abcdef"), Secret::new("another-long-secret")];
+        let callers = Callers::new(&crate::config::Api { keys, ..Default::default() });
         let mut request = Request::get(path);
         if let Some(authorization) = authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
         ask(
-            router(Arc::new(TestNode::new()), Settings { keys, ..settings() }),
+            router(Arc::new(TestNode::new()), Settings { callers, ..settings() }),
             request.body(Body::empty()).unwrap(),
         )
     };

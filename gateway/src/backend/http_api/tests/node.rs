@@ -1,14 +1,16 @@
 //! A node with one namespace, whose adapter notes what it is asked and answers as it is told.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use futures_util::stream;
+use futures_util::stream::{self, StreamExt as _};
 use parking_lot::Mutex;
 use roomcast_adapter::{
-    AckStream, Adapter, AdapterError, AdapterFactory, Collected, LocalSocket, NamespaceEvents, NodeInfo,
-    NodeTag, Outgoing, PresenceEvent, RemoteSocket, Room, RoomCount, Selector, SocketId, Status, Tap,
+    AckEvent, AckStream, Adapter, AdapterError, AdapterFactory, Collected, LocalFactory, LocalSocket,
+    NamespaceEvents, NodeInfo, NodeTag, Once, OnceKey, Outgoing, PresenceEvent, RemoteSocket, Room,
+    RoomCount, RoomPage, Selector, SocketId, Status, Tap, Target,
 };
 use roomcast_protocol::socketio::{AckId, Args};
 use tokio::sync::{mpsc, watch};
@@ -24,12 +26,33 @@ pub(super) enum Asked {
     Leave(Selector, Vec<Room>),
     Disconnect(Selector, bool),
     Count(String),
+    Ask(Selector, String, Args, Duration),
+    ServerEvent(String, Args),
 }
 
+#[derive(Default)]
 pub(super) struct Script {
     pub(super) asked: Mutex<Vec<Asked>>,
     pub(super) fails_with: Option<AdapterError>,
     pub(super) missing: Vec<NodeTag>,
+    /// What comes of an emit with acks. Without it they never come.
+    pub(super) acks: Option<Vec<AckEvent>>,
+    /// An emit with acks is awaited no more.
+    pub(super) cancelled: Arc<AtomicBool>,
+}
+
+/// Notes that it was dropped.
+struct Awaited(Arc<AtomicBool>);
+
+impl Awaited {
+    /// Belongs to whoever calls this.
+    fn touch(&self) {}
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 impl Script {
@@ -39,6 +62,15 @@ impl Script {
             Some(error) => Err(error),
             None => Ok(Collected { value: (), missing: self.missing.clone() }),
         }
+    }
+}
+
+fn socket(id: SocketId) -> RemoteSocket {
+    RemoteSocket {
+        id,
+        handshake: serde_json::json!({ "headers": { "cookie": "secret" } }),
+        rooms: vec![id.as_str().into(), "a".into()],
+        data: serde_json::json!({ "n": 1 }),
     }
 }
 
@@ -87,14 +119,23 @@ impl Adapter for Script {
         ready(self.broadcast(selector, outgoing))
     }
 
-    fn broadcast_with_ack(&self, _: &Selector, _: &str, _: &Args, _: Duration) -> AckStream {
-        Box::pin(stream::empty())
+    fn broadcast_with_ack(&self, to: &Selector, name: &str, args: &Args, timeout: Duration) -> AckStream {
+        let _ = self.note(Asked::Ask(to.clone(), name.to_owned(), args.clone(), timeout));
+        let awaited = Awaited(Arc::clone(&self.cancelled));
+        let events = stream::iter(self.acks.clone().unwrap_or_default());
+        let rest = if self.acks.is_some() { stream::empty().boxed() } else { stream::pending().boxed() };
+        Box::pin(events.chain(rest).inspect(move |_| awaited.touch()))
     }
 
     fn ack(&self, _: SocketId, _: AckId, _: Args) {}
 
-    fn fetch_sockets(&self, _: &Selector) -> BoxFuture<'static, Collected<Vec<RemoteSocket>>> {
-        ready(Collected { value: Vec::new(), missing: Vec::new() })
+    fn fetch_sockets(&self, selector: &Selector) -> BoxFuture<'static, Collected<Vec<RemoteSocket>>> {
+        let Target::Socket(wanted) = selector.to else { unreachable!("sockets are listed by pages") };
+        // Somebody else has joined the room of its id.
+        let other = socket("AAAAAAAAAAAAAAAAAAAC".parse().unwrap());
+        let known = (wanted.as_str() == "AAAAAAAAAAAAAAAAAAAA").then(|| socket(wanted));
+        let value = std::iter::once(other).chain(known).collect();
+        ready(Collected { value, missing: self.missing.clone() })
     }
 
     fn count_sockets(&self, _: &Selector) -> BoxFuture<'static, Collected<usize>> {
@@ -111,12 +152,6 @@ impl Adapter for Script {
         let ids = ["AAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAB", "BBBBAAAAAAAAAAAAAAAA"];
         let ids = ids.map(|id| id.parse::<SocketId>().unwrap());
         let ids = ids.into_iter().filter(|id| after.is_none_or(|after| *id > after)).take(limit);
-        let socket = |id: SocketId| RemoteSocket {
-            id,
-            handshake: serde_json::json!({ "headers": { "cookie": "secret" } }),
-            rooms: vec![id.as_str().into(), "a".into()],
-            data: serde_json::json!({ "n": 1 }),
-        };
         ready(Collected { value: ids.map(socket).collect(), missing: self.missing.clone() })
     }
 
@@ -124,6 +159,15 @@ impl Adapter for Script {
         let _ = self.note(Asked::Count(room.to_owned()));
         let (missing, age) = (self.missing.clone(), Duration::from_secs(1));
         ready(RoomCount { sockets: 7, exact: missing.is_empty(), age, missing })
+    }
+
+    fn rooms(&self, after: Option<&str>, limit: usize) -> BoxFuture<'static, RoomPage> {
+        // There are three.
+        let rooms = [("a", 1), ("order:1", 2), ("order:2", 3)].into_iter();
+        let rooms = rooms.filter(|(room, _)| after.is_none_or(|after| *room > after)).take(limit);
+        let rooms = rooms.map(|(room, sockets)| (room.into(), sockets)).collect();
+        let (missing, age) = (self.missing.clone(), Duration::from_secs(1));
+        ready(RoomPage { rooms, exact: missing.is_empty(), age, missing })
     }
 
     fn sockets_join(
@@ -150,21 +194,28 @@ impl Adapter for Script {
         ready(self.note(Asked::Disconnect(selector.clone(), close)))
     }
 
-    fn server_side_emit(&self, _: &str, _: &Args) -> Result<(), AdapterError> {
-        Ok(())
+    fn server_side_emit(&self, name: &str, args: &Args) -> Result<(), AdapterError> {
+        self.note(Asked::ServerEvent(name.to_owned(), args.clone())).map(drop)
     }
 
     fn server_side_emit_with_ack(
         &self,
-        _: &str,
-        _: &Args,
+        name: &str,
+        args: &Args,
         _: Duration,
     ) -> BoxFuture<'static, Collected<Vec<Args>>> {
-        ready(Collected { value: Vec::new(), missing: Vec::new() })
+        let _ = self.note(Asked::ServerEvent(name.to_owned(), args.clone()));
+        let answer = Args::from_serialize(&("pong", 1)).unwrap();
+        ready(Collected { value: vec![answer], missing: self.missing.clone() })
     }
 }
 
-struct Factory(watch::Sender<Status>, Arc<Tap>);
+/// A node that is alone remembers calls as one of a cluster does.
+struct Factory(watch::Sender<Status>, Arc<LocalFactory>);
+
+fn factory(status: Status) -> Arc<dyn AdapterFactory> {
+    Arc::new(Factory(watch::channel(status).0, LocalFactory::new(tag("AAAA"))))
+}
 
 impl AdapterFactory for Factory {
     fn node(&self) -> NodeTag {
@@ -194,7 +245,11 @@ impl AdapterFactory for Factory {
     }
 
     fn tap(&self) -> &Arc<Tap> {
-        &self.1
+        self.1.tap()
+    }
+
+    fn once(&self, key: OnceKey) -> BoxFuture<'static, Result<Once, AdapterError>> {
+        self.1.once(key)
     }
 
     fn shutdown(&self) -> BoxFuture<'static, ()> {
@@ -216,10 +271,10 @@ pub(super) struct TestNode {
 
 impl TestNode {
     pub(super) fn new() -> Self {
-        let adapter = Script { asked: Mutex::default(), fails_with: None, missing: Vec::new() };
+        let adapter = Script::default();
         Self {
             adapter: Arc::new(adapter),
-            factory: Arc::new(Factory(watch::channel(Status::Ready).0, Arc::default())),
+            factory: factory(Status::Ready),
             metrics: Arc::new(Metrics::new()),
             serving: true,
         }
@@ -227,18 +282,20 @@ impl TestNode {
 
     /// A node that has lost its broker.
     pub(super) fn without_broker() -> Self {
-        let adapter = Script {
-            asked: Mutex::default(),
-            fails_with: Some(AdapterError::BrokerUnavailable),
-            missing: Vec::new(),
-        };
-        let factory = Arc::new(Factory(watch::channel(Status::Unavailable).0, Arc::default()));
+        let adapter = Script { fails_with: Some(AdapterError::BrokerUnavailable), ..Script::default() };
+        let factory = factory(Status::Unavailable);
         Self { adapter: Arc::new(adapter), factory, ..Self::new() }
+    }
+
+    /// A node whose clients answer so.
+    pub(super) fn with_acks(acks: Vec<AckEvent>) -> Self {
+        let adapter = Script { acks: Some(acks), ..Script::default() };
+        Self { adapter: Arc::new(adapter), ..Self::new() }
     }
 
     /// A node whose neighbour does not answer.
     pub(super) fn with_silent_neighbour() -> Self {
-        let adapter = Script { asked: Mutex::default(), fails_with: None, missing: vec![tag("BBBB")] };
+        let adapter = Script { missing: vec![tag("BBBB")], ..Script::default() };
         Self { adapter: Arc::new(adapter), ..Self::new() }
     }
 }
