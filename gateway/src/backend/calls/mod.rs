@@ -9,6 +9,7 @@ mod manage;
 mod read;
 mod selector;
 mod tail;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub(crate) use emit::{Emit, Emitted};
 pub(crate) use manage::{Disconnect, Done, Rooms};
 pub(crate) use read::{NodesAnswer, Page, RoomAnswer, SocketsAnswer};
 pub(crate) use tail::TailQuery;
+pub(crate) use tokens::Revoke;
 
 /// The calls, as one node serves them.
 pub(crate) struct Calls {

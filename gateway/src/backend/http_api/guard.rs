@@ -96,6 +96,7 @@ fn call_of(path: &str) -> &'static str {
         "/v1/disconnect" => "disconnect",
         "/v1/rooms/{room}" => "room",
         "/v1/rooms/{room}/sockets" => "room_sockets",
+        "/v1/tokens/revoke" => "tokens_revoke",
         "/v1/nodes" => "nodes",
         "/v1/tail" => "tail",
         _ => "unknown",

@@ -12,6 +12,7 @@ mod read;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -69,6 +70,7 @@ pub fn router(node: Arc<dyn Node>, settings: Settings) -> Router {
         .route("/v1/disconnect", post(manage::disconnect))
         .route("/v1/rooms/{room}", get(read::room))
         .route("/v1/rooms/{room}/sockets", get(read::room_sockets))
+        .route("/v1/tokens/revoke", post(tokens::revoke))
         .route("/v1/nodes", get(read::nodes))
         .route("/v1/tail", get(tail::tail))
         .route("/livez", get(health::livez))
