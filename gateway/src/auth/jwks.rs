@@ -58,6 +58,12 @@ impl Jwks {
     /// Begins to ask the issuer, if one is configured. That it is away is no failure: it may come.
     pub(super) fn start(jwt: &Jwt, metrics: &Arc<Metrics>) -> Option<Arc<Self>> {
         let url = jwt.jwks_url.clone()?;
+        if url.starts_with("http://")
+            && !url.starts_with("http://127.")
+            && !url.starts_with("http://localhost")
+        {
+            tracing::warn!("auth.jwt.jwks_url is no https: whoever can change its answer can make tokens");
+        }
         let shared = Arc::new(Shared {
             url,
             max_bytes: jwt.jwks_max_bytes,
@@ -151,6 +157,8 @@ async fn keep_fresh(shared: Arc<Shared>, ca_file: Option<std::path::PathBuf>, ti
 enum FetchError {
     #[error(transparent)]
     Client(#[from] outbound::ClientError),
+    #[error(transparent)]
+    Stopped(#[from] tokio::task::JoinError),
     #[error("{}", outbound::causes(.0))]
     Http(#[from] reqwest::Error),
     #[error("it answers {0}")]
@@ -165,8 +173,10 @@ enum FetchError {
 
 impl Shared {
     async fn ask(&self, ca_file: Option<&Path>, timeout: Duration) -> Result<Vec<Key>, FetchError> {
-        // Made anew each time, so that a renewed file of authorities is read; it is asked for rarely.
-        let client = outbound::client(ca_file, timeout)?;
+        // Made anew each time, so that renewed authorities are taken up; reading them may block.
+        let ca_file = ca_file.map(Path::to_owned);
+        let client =
+            tokio::task::spawn_blocking(move || outbound::client(ca_file.as_deref(), timeout)).await??;
         let mut response = client.get(&self.url).header("accept", "application/json").send().await?;
         if !response.status().is_success() {
             return Err(FetchError::Status(response.status()));

@@ -63,8 +63,25 @@ impl Bucket {
 /// The limits of a node.
 pub(crate) struct Limits {
     settings: ArcSwap<config::Limits>,
-    addresses: Mutex<HashMap<IpAddr, Address>>,
+    addresses: Mutex<Addresses>,
     started: Instant,
+}
+
+/// Who has connections, or had some.
+struct Addresses {
+    known: HashMap<IpAddr, Address>,
+    /// At this many, those without a connection are forgotten.
+    prune_at: usize,
+}
+
+impl Addresses {
+    /// Makes room for another. Going through all happens only after as many have come again.
+    fn prune(&mut self) {
+        if self.known.len() >= self.prune_at {
+            self.known.retain(|_, address| address.connections > 0);
+            self.prune_at = MAX_ADDRESSES.max(self.known.len() * 2);
+        }
+    }
 }
 
 struct Address {
@@ -80,7 +97,7 @@ impl Limits {
     pub(crate) fn new(settings: config::Limits) -> Self {
         Self {
             settings: ArcSwap::from_pointee(settings),
-            addresses: Mutex::default(),
+            addresses: Mutex::new(Addresses { known: HashMap::new(), prune_at: MAX_ADDRESSES }),
             started: Instant::now(),
         }
     }
@@ -103,10 +120,8 @@ impl Limits {
         let rate = rate.map(|rate| Rate::new(rate, None));
         let full = rate.map_or(Bucket { left: 0, at: now }, |rate| Bucket::full(rate, now));
         let mut addresses = self.addresses.lock();
-        if addresses.len() >= MAX_ADDRESSES && !addresses.contains_key(&address) {
-            addresses.retain(|_, address| address.connections > 0);
-        }
-        let entry = addresses.entry(address).or_insert(Address { connections: 0, bucket: full });
+        addresses.prune();
+        let entry = addresses.known.entry(address).or_insert(Address { connections: 0, bucket: full });
         if rate.is_some_and(|rate| !entry.bucket.take(rate, now)) {
             return Err(Refusal::IpRate);
         }
@@ -120,7 +135,7 @@ impl Limits {
     /// A connection ended.
     pub(crate) fn leave(&self, place: Place) {
         let counts_rate = self.settings.load().connects_per_ip.is_some();
-        let mut addresses = self.addresses.lock();
+        let addresses = &mut self.addresses.lock().known;
         if let Entry::Occupied(mut entry) = addresses.entry(place.0) {
             let address = entry.get_mut();
             address.connections = address.connections.saturating_sub(1);
@@ -172,7 +187,7 @@ mod tests {
     fn nothing_is_counted_without_a_limit() {
         let limits = Limits::new(config::Limits::default());
         assert_eq!(limits.enter(ip("10.0.0.1"), Instant::now()), Ok(None));
-        assert!(limits.addresses.lock().is_empty());
+        assert!(limits.addresses.lock().known.is_empty());
         let mut bucket = None;
         assert!(limits.allows_event(&mut bucket, Instant::now()) && bucket.is_none());
     }
@@ -194,7 +209,7 @@ mod tests {
             limits.leave(Place(ip(address).unwrap()));
         }
         limits.leave(again);
-        assert!(limits.addresses.lock().is_empty());
+        assert!(limits.addresses.lock().known.is_empty());
     }
 
     #[test]
@@ -232,7 +247,8 @@ mod tests {
             let address = IpAddr::V4((0x0b00_0000 + number).into());
             limits.leave(limits.enter(Some(address), now).unwrap().unwrap());
         }
-        let addresses = limits.addresses.lock();
+        limits.enter(ip("10.0.0.2"), now).unwrap();
+        let addresses = &limits.addresses.lock().known;
         assert!(addresses.len() < MAX_ADDRESSES && addresses.contains_key(&ip("10.0.0.1").unwrap()));
     }
 

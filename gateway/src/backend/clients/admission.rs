@@ -2,6 +2,7 @@
 //! it; which are believed is told in `auth`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use roomcast_adapter::Room;
@@ -47,7 +48,19 @@ impl Clients {
         if self.revocations().has_verified(&verified) {
             return Err(AuthError::Revoked);
         }
+        self.warn_of_long_life(&verified);
         Ok(Some(verified))
+    }
+
+    /// A token that lives longer than its revocation would be good again.
+    fn warn_of_long_life(&self, verified: &Verified) {
+        let holds = self.settings.load().revocation_time;
+        let ends = verified.expires_at.is_some_and(|end| end <= SystemTime::now() + holds);
+        if !ends && !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "tokens live longer than auth.revocation_time: a revocation has to say `expires_at`, or it ends too soon"
+            );
+        }
     }
 
     /// The rooms of a client that is known, and its place among the sockets of its user.

@@ -2,6 +2,7 @@
 //! replacing them when the configuration changes.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use roomcast_adapter::AdapterFactory;
@@ -22,6 +23,8 @@ pub(crate) struct Clients {
     pub(super) sessions: Arc<Sessions>,
     revocations: Arc<Revocations>,
     pub(super) metrics: Arc<Metrics>,
+    /// It was told that tokens live longer than revocations.
+    pub(super) warned: AtomicBool,
 }
 
 impl Clients {
@@ -44,6 +47,7 @@ impl Clients {
             sessions,
             revocations,
             metrics: Arc::clone(metrics),
+            warned: AtomicBool::new(false),
         }))
     }
 
