@@ -21,6 +21,7 @@
 //! the protocol; `namespace` knows rooms; `backend` and embedded code are handlers of namespaces.
 
 pub mod admin;
+mod auth;
 pub mod backend;
 pub mod cli;
 pub mod config;
@@ -28,6 +29,7 @@ mod connection;
 mod handler;
 pub mod metrics;
 mod namespace;
+mod outbound;
 mod server;
 mod time;
 mod transport;

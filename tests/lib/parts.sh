@@ -10,6 +10,7 @@ parts=(
   "conformance|one adapter suite against memory, Redis and NATS"
   "simulation|the model of the cluster, 200 seeds"
   "node|protocols by hand, official Node clients, HTTP API"
+  "auth|tokens, sessions, limits and revocation, with tokens of an independent library"
   "python|python-socketio, threads and asyncio"
   "browser|official client and the console in Chromium"
   "cluster|two and three nodes over Redis and NATS, HAProxy, broker outage"
@@ -72,6 +73,13 @@ part_node() {
   node_tests "$tests/node/protocol" "$tests/node/clients" "$tests/node/api"
   # Once more with compression: the official client offers it and the test server takes it.
   PERMESSAGE_DEFLATE=1 node_tests "$tests/node/clients/socketio-client.test.js"
+}
+
+part_auth() {
+  need_node_modules
+  need_brokers
+  build_servers
+  node_tests "$tests/node/auth"
 }
 
 part_python() {

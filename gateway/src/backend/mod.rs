@@ -6,5 +6,6 @@ pub mod http_api;
 mod node;
 mod problem;
 
+pub use clients::Revocations;
 pub use node::{Node, NodeStats};
 pub use problem::{Code, Problem};

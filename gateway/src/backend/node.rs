@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use roomcast_adapter::{Adapter, AdapterFactory, Status};
 
+use super::Revocations;
 use crate::metrics::Metrics;
 
 /// The node, as backends see it.
@@ -23,6 +24,11 @@ pub trait Node: Send + Sync + 'static {
 
     /// Figures for people.
     fn stats(&self) -> NodeStats;
+
+    /// The tokens that were revoked, where clients have any.
+    fn revocations(&self) -> Option<&Revocations> {
+        None
+    }
 
     /// Why the node is not ready, if it is not.
     fn unready(&self) -> Option<&'static str> {

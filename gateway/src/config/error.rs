@@ -202,9 +202,29 @@ pub enum Problem {
         /// The value.
         value: String,
     },
+    /// A backend is asked for joins only.
+    #[error(
+        "`{0}` = \"webhook\": backends are asked who may join; use \"members\", \"claims\", \"open\" or \"never\""
+    )]
+    EmitWebhook(String),
     /// "members" cannot say who may become one.
-    #[error("`{0}` = \"members\": only members could join; use \"open\" or \"never\"")]
+    #[error(
+        "`{0}` = \"members\": only members could join; use \"open\", \"claims\", \"webhook\" or \"never\""
+    )]
     JoinMembers(String),
+    /// Only a token says what its claims grant.
+    #[error(
+        "`{0}` = \"claims\" needs tokens: set one of `secret`, `public_key`, `public_key_file` and `jwks_url` in `auth.jwt`"
+    )]
+    ClaimsWithoutTokens(String),
+    /// A key of tokens that cannot be used.
+    #[error("`auth.jwt.{key}`: {message}")]
+    TokenKey {
+        /// The key of the configuration.
+        key: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
     /// A secret that cannot be had.
     #[error("`{key}`: {source}")]
     Secret {

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use super::unknown::{self, Step};
-use super::{Config, ConfigError, Kind, Place, Problem, Secret, SecretError, SecretUrl, validate};
+use super::{Config, ConfigError, Jwt, Kind, Place, Problem, Secret, SecretError, SecretUrl, validate};
 
 /// What environment variables begin with.
 const ENV_PREFIX: &str = "ROOMCAST__";
@@ -268,8 +268,27 @@ fn resolve_secrets(config: &mut Config, problems: &mut Vec<Problem>) {
     let named = config.api.named_keys.iter_mut().filter_map(|key| key.secret.as_mut());
     named.map(Secret::resolve).for_each(|result| check("api.key.secret", result));
     config.adapter.url.iter_mut().map(SecretUrl::resolve).for_each(|result| check("adapter.url", result));
+    config
+        .auth
+        .jwt
+        .secret
+        .iter_mut()
+        .map(Secret::resolve)
+        .for_each(|result| check("auth.jwt.secret", result));
+    check("auth.jwt.public_key_file", read_public_key(&mut config.auth.jwt));
     let seed = config.adapter.nats.nkey_seed.iter_mut().map(Secret::resolve);
     seed.for_each(|result| check("adapter.nats.nkey_seed", result));
+}
+
+/// Takes over the keys of the file, beside those that stand in the configuration itself.
+fn read_public_key(jwt: &mut Jwt) -> Result<(), SecretError> {
+    let Some(path) = &jwt.public_key_file else { return Ok(()) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| SecretError::File { path: path.display().to_string(), source })?;
+    let keys = jwt.public_key.get_or_insert_default();
+    keys.push('\n');
+    keys.push_str(&text);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -7,10 +7,12 @@
 
 mod adapter;
 mod api;
+mod auth;
 mod cookie;
 mod cors;
 mod engine;
 mod error;
+mod limits;
 mod load;
 mod log;
 mod mailbox;
@@ -28,13 +30,17 @@ mod validate;
 
 pub use adapter::{Adapter, AdapterKind, Nats, Outbox, Redis, RedisPubSub, Tls};
 pub use api::{Api, ApiKey, ApiScope};
+
+pub use auth::{Auth, Jwt, JwtAlgorithm};
 pub use cookie::{Cookie, SameSite};
 pub use cors::Cors;
 pub use engine::{Engine, HttpCompression, PerMessageDeflate, Transport};
 pub use error::{ConfigError, Place, Problem};
+pub use limits::Limits;
 pub use load::{Loaded, Override, Sources};
 pub use log::{Log, LogFormat};
 pub use mailbox::Mailbox;
+pub(crate) use namespace::is_user_room;
 pub use namespace::{Access, Namespace, RoomRule};
 pub use pattern::RoomPattern;
 pub use public::Public;
@@ -61,6 +67,8 @@ section! {
         cors: Cors,
         cookie: Cookie,
         mailbox: Mailbox,
+        auth: Auth,
+        limits: Limits,
         log: Log,
         reload: Reload,
     }

@@ -28,9 +28,11 @@ section! {
     pub struct RoomRule {
         /// The names: "*" stands for any text, "{id}" for one or more characters other than ":".
         pattern as "match": RoomPattern = RoomPattern::default(); example "\"order:{id}\"",
-        /// Who may join: "open" or "never". ("claims" and "webhook" are not available in this version.)
+        /// Who may join: "open", "claims" (whom its token grants it), "webhook" (whom the backend allows it) or "never".
+        /// Rooms of users ("user:...") and those named like a socket's id are joined by no client.
         join: Access = Access::Open,
-        /// Who may emit: "open", "members" or "never". ("claims" and "webhook" are not available in this version.)
+        /// Who may emit: "open", "members", "claims" (whom its token grants it) or "never". For rooms of users, only rules
+        /// hold that begin with "user:".
         emit: Access = Access::Open,
     }
 }
@@ -43,9 +45,9 @@ pub enum Access {
     Open,
     /// Who is in the room. For `emit` only.
     Members,
-    /// Whom a verified token allows it. Not available in this version.
+    /// Whom a verified token allows it.
     Claims,
-    /// Whom the backend allows it. Not available in this version.
+    /// Whom the backend allows it. For `join` only.
     Webhook,
     /// No client; backends always may.
     Never,
@@ -72,11 +74,19 @@ impl Namespace {
 
     /// Who may join a room.
     pub fn join_access(&self, room: &str) -> Access {
+        if is_user_room(room) {
+            return Access::Never;
+        }
         self.rule(room).map_or_else(|| self.fallback(), |rule| rule.join)
     }
 
     /// Who may emit to a room.
     pub fn emit_access(&self, room: &str) -> Access {
+        if is_user_room(room) {
+            // A rule that was written for all kinds of rooms was not meant for these.
+            let mut rules = self.rooms.iter().filter(|rule| is_user_room(rule.pattern.as_str()));
+            return rules.find(|rule| rule.pattern.matches(room)).map_or(Access::Never, |rule| rule.emit);
+        }
         self.rule(room).map_or_else(|| self.fallback(), |rule| rule.emit)
     }
 
@@ -88,6 +98,11 @@ impl Namespace {
     fn fallback(&self) -> Access {
         if self.rooms.is_empty() { Access::Open } else { Access::Never }
     }
+}
+
+/// The rooms of users, which the gateway itself keeps.
+pub(crate) fn is_user_room(room: &str) -> bool {
+    room.starts_with("user:")
 }
 
 #[cfg(test)]
@@ -106,5 +121,18 @@ mod tests {
         assert_eq!(namespace.emit_access("order:1"), Access::Members);
         assert_eq!(namespace.join_access("order:1:x"), Access::Never);
         assert_eq!(namespace.join_access("other"), Access::Never);
+    }
+
+    #[test]
+    fn rooms_of_users_are_closed_unless_a_rule_of_their_own_opens_them() {
+        let mut namespace = Namespace::named("/");
+        let rule = |pattern: &str, emit| RoomRule { pattern: pattern.into(), join: Access::Open, emit };
+        assert_eq!(namespace.emit_access("user:7"), Access::Never);
+        assert_eq!(namespace.join_access("user:7"), Access::Never);
+        namespace.rooms = vec![rule("*", Access::Open), rule("user:{id}", Access::Claims)];
+        assert_eq!(namespace.emit_access("user:7"), Access::Claims);
+        assert_eq!(namespace.emit_access("user:7:x"), Access::Never);
+        assert_eq!(namespace.join_access("user:7"), Access::Never);
+        assert_eq!(namespace.join_access("users"), Access::Open);
     }
 }

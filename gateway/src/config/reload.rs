@@ -24,6 +24,8 @@ impl Config {
         let mut config = self.clone();
         config.api.keys.clone_from(&new.api.keys);
         config.namespaces.clone_from(&new.namespaces);
+        config.auth.clone_from(&new.auth);
+        config.limits.clone_from(&new.limits);
         config.log.level.clone_from(&new.log.level);
         config.reload.clone_from(&new.reload);
         config

@@ -155,6 +155,9 @@ macro_rules! schema {
     ([with = "units::bytes"] $type:ty) => {
         $crate::config::section::bytes_schema
     };
+    ([deserialize_with = "units::one_or_many"] $type:ty) => {
+        $crate::config::section::one_or_many_schema
+    };
     ([$($other:tt)*] $type:ty) => {
         $crate::config::section::schema_of::<$type>
     };
@@ -177,6 +180,12 @@ pub(super) fn bytes_schema() -> Schema {
         "minimum": 0,
         "pattern": r"^\s*\d+\s*([kKmMgG]?[iI]?[bB])?\s*$",
         "examples": ["16MiB", "64kB"],
+    })
+}
+
+pub(super) fn one_or_many_schema() -> Schema {
+    json_schema!({
+        "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
     })
 }
 

@@ -4,7 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::public::{is_allowed_origin, is_origin};
-use super::{Access, AdapterKind, Api, Config, Namespace, Problem, RedisPubSub, SameSite, Secret, log};
+use super::{
+    Access, AdapterKind, Api, Config, JwtAlgorithm, Namespace, Problem, RedisPubSub, SameSite, Secret, log,
+};
+use crate::auth::check_static_keys;
 
 /// The shortest API key: 16 characters of hex are 64 bits.
 const MIN_KEY_LENGTH: usize = 16;
@@ -29,6 +32,8 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     bounds(config, &mut problems);
     adapter(config, &mut problems);
     namespaces(config, &mut problems);
+    tokens(config, &mut problems);
+    limits(config, &mut problems);
     if !log::is_filter(&config.log.level) {
         problems.push(form("log.level", &config.log.level, "a level or a list of target=level"));
     }
@@ -261,14 +266,78 @@ fn namespaces(config: &Config, problems: &mut Vec<Problem>) {
             if rule.join == Access::Members {
                 problems.push(Problem::JoinMembers(key("join")));
             }
+            if rule.emit == Access::Webhook {
+                problems.push(Problem::EmitWebhook(key("emit")));
+            }
             for (field, access) in [("join", rule.join), ("emit", rule.emit)] {
-                if matches!(access, Access::Claims | Access::Webhook) {
-                    problems
-                        .push(Problem::NotAvailable { key: key(field), value: access.as_str().to_owned() });
+                if access == Access::Claims && !config.auth.jwt.is_enabled() {
+                    problems.push(Problem::ClaimsWithoutTokens(key(field)));
                 }
             }
         }
     }
+}
+
+fn tokens(config: &Config, problems: &mut Vec<Problem>) {
+    let (auth, jwt) = (&config.auth, &config.auth.jwt);
+    for (key, event) in [
+        ("auth.refresh_event", &auth.refresh_event),
+        ("auth.expiring_event", &auth.expiring_event),
+        ("auth.expired_event", &auth.expired_event),
+    ] {
+        if event.is_empty() || is_reserved_event(event) {
+            problems.push(form(key, event, "an event name that is not reserved"));
+        }
+    }
+    let zeros = [
+        ("auth.max_revocations", auth.max_revocations == 0),
+        ("auth.revocation_time", auth.revocation_time.is_zero()),
+        ("auth.jwt.jwks_refresh", jwt.jwks_refresh.is_zero()),
+        ("auth.jwt.jwks_cooldown", jwt.jwks_cooldown.is_zero()),
+        ("auth.jwt.jwks_timeout", jwt.jwks_timeout.is_zero()),
+        ("auth.jwt.jwks_max_bytes", jwt.jwks_max_bytes == 0),
+    ];
+    problems.extend(zeros.iter().filter(|(_, zero)| *zero).map(|(key, _)| Problem::Zero(key)));
+    if let Err((key, error)) = check_static_keys(jwt) {
+        problems.push(Problem::TokenKey { key, message: error.to_string() });
+    }
+    problems.extend(twice("auth.jwt.algorithms", jwt.algorithms.iter().map(|algorithm| algorithm.as_str())));
+    let has_public = jwt.public_key.is_some() || jwt.public_key_file.is_some() || jwt.jwks_url.is_some();
+    for algorithm in &jwt.algorithms {
+        let has_key = if *algorithm == JwtAlgorithm::Hs256 { jwt.secret.is_some() } else { has_public };
+        if jwt.is_enabled() && !has_key {
+            problems.push(form(
+                "auth.jwt.algorithms",
+                algorithm.as_str(),
+                "an algorithm that there is a key for",
+            ));
+        }
+    }
+    if jwt.claim.is_empty() {
+        problems.push(Problem::Empty("auth.jwt.claim".to_owned()));
+    }
+    if let Some(url) = jwt.jwks_url.as_deref().filter(|url| !is_http_url(url)) {
+        // Not the rest: there may be a password in it.
+        let shown = url.split_once("://").map_or("", |(scheme, _)| scheme);
+        problems.push(form("auth.jwt.jwks_url", shown, "a URL that begins with https:// or http://"));
+    }
+}
+
+fn is_http_url(url: &str) -> bool {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace))
+}
+
+fn limits(config: &Config, problems: &mut Vec<Problem>) {
+    let limits = &config.limits;
+    let counts = [
+        ("limits.connections_per_ip", limits.connections_per_ip),
+        ("limits.connects_per_ip", limits.connects_per_ip),
+        ("limits.sockets_per_user", limits.sockets_per_user),
+        ("limits.events_per_second", limits.events_per_second),
+        ("limits.events_burst", limits.events_burst),
+    ];
+    problems.extend(counts.iter().filter(|(_, count)| *count == Some(0)).map(|(key, _)| Problem::Zero(key)));
 }
 
 fn events(namespace: &Namespace, problems: &mut Vec<Problem>) {
@@ -355,8 +424,22 @@ mod tests {
             ("namespace = [{name='/', room_join='a', room_leave='a'}]", "names \"a\" twice"),
             ("namespace = [{name='/', room=[{}]}]", "`namespace.room.match` of `/` must not be empty"),
             ("namespace = [{name='/', room=[{match='*', join='members'}]}]", "only members could join"),
-            ("namespace = [{name='/', room=[{match='*', join='webhook'}]}]", "\"webhook\" is not available"),
-            ("namespace = [{name='/', room=[{match='*', emit='claims'}]}]", "\"claims\" is not available"),
+            (
+                "namespace = [{name='/', room=[{match='*', emit='webhook'}]}]",
+                "backends are asked who may join",
+            ),
+            ("namespace = [{name='/', room=[{match='*', emit='claims'}]}]", "\"claims\" needs tokens"),
+            ("auth.refresh_event = 'disconnect'", "`auth.refresh_event`: \"disconnect\" is not"),
+            ("auth.revocation_time = 0", "`auth.revocation_time` must be greater than 0"),
+            ("auth.jwt.secret = 'short'", "`auth.jwt.secret`: a secret has fewer than 32 bytes"),
+            ("auth.jwt.public_key = 'abc'", "`auth.jwt.public_key`: it is no public key in PEM"),
+            ("auth.jwt.jwks_url = 'ftp://u:p@h'", "`auth.jwt.jwks_url`: \"ftp\" is not a URL"),
+            (
+                "auth.jwt = { jwks_url = 'https://h', algorithms = ['HS256'] }",
+                "\"HS256\" is not an algorithm",
+            ),
+            ("auth.jwt.claim = ''", "`auth.jwt.claim` must not be empty"),
+            ("limits.sockets_per_user = 0", "`limits.sockets_per_user` must be greater than 0"),
             ("log.level = 'loud'", "`log.level`: \"loud\" is not a level"),
         ];
         for (toml, expected) in cases {
@@ -372,6 +455,8 @@ mod tests {
             api = { listen = '0.0.0.0:3001', keys = ['0123456789abcdef'] }
             adapter = { kind = 'redis', url = 'rediss://u:p@h:6379' }
             engine = { transports = ['websocket'], max_attachments = 0, max_rooms_per_socket = 0 }
+            auth.jwt = { jwks_url = 'https://id.example/keys', audience = 'shop', issuer = ['a', 'b'] }
+            namespace = [{ name = '/', room = [{ match = '*', join = 'webhook', emit = 'claims' }] }]
             log.level = 'info,roomcast::connection=debug'
         ";
         assert_eq!(check(toml), Vec::<String>::new());

@@ -14,7 +14,7 @@ use roomcast_protocol::engineio::{CloseReason, Message, Session, Source, Transpo
 use roomcast_protocol::socketio::{Client, EncodedPacket, Incoming, Violation};
 
 use super::sessions::random_id;
-use super::{ConnectionShared, Engine, EngineSocket, Signal, Wire, WireQueue};
+use super::{Bucket, ConnectionShared, Engine, EngineSocket, Signal, Wire, WireQueue};
 use crate::handler::{BoxFuture, DisconnectReason, Refusal, Step};
 use crate::metrics::PacketKind;
 use crate::namespace::{Ack, Event, NamespaceInner, Phase, Socket};
@@ -37,6 +37,8 @@ enum Upper {
         client: Client,
         /// By slot of the client.
         sockets: Vec<Option<Socket>>,
+        /// What each has left of its rate, by slot; empty as long as there is no limit.
+        rates: Vec<Option<Box<Bucket>>>,
     },
     Raw(EngineSocket),
 }
@@ -69,7 +71,7 @@ impl Core {
         let session = Session::new(Arc::clone(&engine.session), transport, now);
         let (upper, connect_by) = match &engine.raw {
             None => {
-                let upper = Upper::SocketIo { client: Client::new(), sockets: Vec::new() };
+                let upper = Upper::SocketIo { client: Client::new(), sockets: Vec::new(), rates: Vec::new() };
                 (upper, Some(now + engine.connect_timeout))
             }
             Some(handler) => {
@@ -212,6 +214,11 @@ impl Core {
                     let namespace = Arc::clone(socket.namespace_inner().name());
                     Ack::new(Arc::clone(&self.shared.mailbox), namespace, id)
                 });
+                if !self.allows_event(slot) {
+                    self.engine.metrics.events_limited.inc();
+                    let _ = ack.refuse("rate_limited", 429);
+                    return;
+                }
                 let event = Event { name: name.as_ref().into(), args, ack };
                 if self.is_crowded() || !self.held_events.is_empty() {
                     self.held_events.push_back((slot, socket, event));
@@ -232,6 +239,20 @@ impl Core {
                 self.detach(slot, DisconnectReason::ClientNamespaceDisconnect, cx);
             }
         }
+    }
+
+    /// Whether the socket has not sent more events than it may (`limits.events_per_second`).
+    fn allows_event(&mut self, slot: usize) -> bool {
+        let limits = &self.engine.limits;
+        let Upper::SocketIo { rates, .. } = &mut self.upper else { return true };
+        if !limits.counts_events() {
+            *rates = Vec::new();
+            return true;
+        }
+        if rates.len() <= slot {
+            rates.resize_with(slot + 1, || None);
+        }
+        rates.get_mut(slot).is_none_or(|bucket| limits.allows_event(bucket, Instant::now()))
     }
 
     fn dispatch(&mut self, socket: &Socket, event: Event, cx: &mut Context<'_>) {
@@ -317,7 +338,7 @@ impl Core {
     fn refuse(&mut self, slot: usize, namespace: &str, refusal: &Refusal) {
         let packet = EncodedPacket::connect_error(namespace, &refusal.to_json());
         self.wire.push(Wire::Packet(Outgoing::new(packet)));
-        if let Upper::SocketIo { client, sockets } = &mut self.upper {
+        if let Upper::SocketIo { client, sockets, .. } = &mut self.upper {
             client.leave(slot);
             if let Some(socket) = sockets.get_mut(slot) {
                 *socket = None;
@@ -538,7 +559,7 @@ impl Core {
 
     /// A socket leaves its namespace.
     fn detach(&mut self, slot: usize, reason: DisconnectReason, cx: &mut Context<'_>) {
-        let Upper::SocketIo { client, sockets } = &mut self.upper else { return };
+        let Upper::SocketIo { client, sockets, .. } = &mut self.upper else { return };
         let Some(socket) = sockets.get_mut(slot).and_then(Option::take) else { return };
         client.leave(slot);
         let was_in = socket.is_connected();

@@ -10,7 +10,7 @@ use roomcast_protocol::socketio::ClientLimits;
 use roomcast_protocol::websocket::DeflateConfig;
 
 use super::sessions::Sessions;
-use super::{ConnectionShared, EngineHandler, SessionId};
+use super::{ConnectionShared, EngineHandler, Limits, Place, SessionId};
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
 use crate::namespace::{Handshake, Registry};
@@ -27,6 +27,7 @@ pub(crate) struct Engine {
     pub(crate) config: Config,
     pub(crate) registry: Registry,
     pub(crate) sessions: Sessions,
+    pub(crate) limits: Limits,
     pub(crate) metrics: Arc<Metrics>,
     /// Set for a server that speaks Engine.IO only.
     pub(crate) raw: Option<Arc<dyn EngineHandler>>,
@@ -74,6 +75,7 @@ impl Engine {
             },
             registry: Registry::new(factory, Arc::clone(&metrics), engine.max_rooms_per_socket),
             sessions: Sessions::new(),
+            limits: Limits::new(config.limits.clone()),
             metrics,
             raw,
             closing: AtomicBool::new(false),
@@ -82,9 +84,14 @@ impl Engine {
     }
 
     /// The shared half of a new connection.
-    pub(crate) fn shared(&self, handshake: Handshake, transport: Transport) -> Arc<ConnectionShared> {
+    pub(crate) fn shared(
+        &self,
+        handshake: Handshake,
+        transport: Transport,
+        place: Option<Place>,
+    ) -> Arc<ConnectionShared> {
         let id = SessionId::generate(self.registry.factory().node());
-        ConnectionShared::new(id, Mailbox::new(self.mailbox_limits), handshake, transport)
+        ConnectionShared::new(id, Mailbox::new(self.mailbox_limits), handshake, transport, place)
     }
 
     /// Takes a place for a new session, unless the node is full or going away.

@@ -5,6 +5,7 @@
 
 mod core;
 mod engine;
+mod limits;
 mod raw;
 mod scratch;
 mod sessions;
@@ -18,6 +19,7 @@ use roomcast_adapter::Mailbox;
 use roomcast_protocol::engineio::Transport;
 
 pub(crate) use engine::Engine;
+pub(crate) use limits::{Bucket, Limits, Place};
 pub use raw::{EngineHandler, EngineSocket};
 pub(crate) use scratch::with_scratch;
 pub(crate) use sessions::{Session, SessionId};
@@ -35,6 +37,8 @@ pub(crate) struct ConnectionShared {
     transport: AtomicU8,
     /// A POST is being read.
     posting: AtomicBool,
+    /// Its place among the connections of its address, where those are counted.
+    pub(crate) place: Option<Place>,
 }
 
 /// The turn of one POST; given back when it is dropped.
@@ -52,9 +56,10 @@ impl ConnectionShared {
         mailbox: Arc<Mailbox>,
         handshake: Handshake,
         transport: Transport,
+        place: Option<Place>,
     ) -> Arc<Self> {
         let (kind, posting) = (AtomicU8::new(0), AtomicBool::new(false));
-        let shared = Self { id, mailbox, handshake, transport: kind, posting };
+        let shared = Self { id, mailbox, handshake, transport: kind, posting, place };
         shared.set_transport(transport);
         Arc::new(shared)
     }

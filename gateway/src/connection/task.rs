@@ -466,6 +466,7 @@ impl Drop for Connection {
         let shared = &self.core.shared;
         shared.mailbox.end();
         self.core.engine.sessions.remove(&shared.id);
+        shared.place.into_iter().for_each(|place| self.core.engine.limits.leave(place));
         self.core.engine.metrics.connections.of(metrics_transport(shared.transport())).dec();
     }
 }

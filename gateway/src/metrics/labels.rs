@@ -89,6 +89,46 @@ labels! {
         Limit = "limit",
         /// The node is draining.
         Draining = "draining",
+        /// `limits.connections_per_ip` connections of the address are open.
+        IpConnections = "ip_connections",
+        /// The address connects more often than `limits.connects_per_ip`.
+        IpRate = "ip_rate",
+    }
+
+    /// Why a client was not let into a namespace, or its session was not extended: the code that it reads.
+    AuthRefusal("code") {
+        /// There is no token.
+        TokenMissing = "token_missing",
+        /// The token is not believed.
+        TokenInvalid = "token_invalid",
+        /// The token has expired.
+        TokenExpired = "token_expired",
+        /// The token was revoked.
+        TokenRevoked = "token_revoked",
+        /// The token is another user's.
+        Forbidden = "forbidden",
+        /// The issuer's keys are not there.
+        KeysUnavailable = "keys_unavailable",
+        /// The user has `limits.sockets_per_user` sockets.
+        TooManySockets = "too_many_sockets",
+        /// The token grants more rooms than a socket may be in.
+        TooManyRooms = "too_many_rooms",
+    }
+
+    /// Why a session of a client ended before its socket did.
+    SessionEnd("reason") {
+        /// Its token expired.
+        Expired = "expired",
+        /// Its token was revoked.
+        Revoked = "revoked",
+    }
+
+    /// What became of asking an issuer for its keys.
+    JwksFetch("result") {
+        /// There were keys.
+        Success = "success",
+        /// There were none.
+        Failure = "failure",
     }
 
     /// What became of an upgrade from polling to WebSocket.
@@ -184,5 +224,8 @@ mod tests {
         places_fit::<Transport>();
         places_fit::<CloseReason>();
         places_fit::<PacketKind>();
+        places_fit::<AuthRefusal>();
+        places_fit::<SessionEnd>();
+        places_fit::<JwksFetch>();
     }
 }

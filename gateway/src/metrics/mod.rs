@@ -19,7 +19,9 @@ use prometheus::{
 use crate::config::Transport;
 
 pub use family::{Counters, Gauges};
-pub use labels::{CloseReason, Label, PacketKind, Refusal, ReloadResult, UpgradeResult};
+pub use labels::{
+    AuthRefusal, CloseReason, JwksFetch, Label, PacketKind, Refusal, ReloadResult, SessionEnd, UpgradeResult,
+};
 pub use source::{Source, SourceKind};
 
 /// Namespaces that get a series of their own. Later ones share "other": with patterns, clients choose names.
@@ -66,6 +68,14 @@ pub struct Metrics {
     pub events_received: IntCounter,
     /// Acks from clients.
     pub acks_received: IntCounter,
+    /// Clients that were not let in, and sessions that were not extended.
+    pub auth_refused: Counters<AuthRefusal>,
+    /// Sessions that ended before their socket did.
+    pub sessions_ended: Counters<SessionEnd>,
+    /// Requests to the issuer of tokens for its keys.
+    pub jwks_fetches: Counters<JwksFetch>,
+    /// Events above the limit of their socket.
+    pub events_limited: IntCounter,
     emit_to_write: Histogram,
     handshake: Histogram,
     violations: IntCounterVec,
@@ -138,6 +148,22 @@ impl Metrics {
             ),
             events_received: counter("events_received_total", "Events from clients."),
             acks_received: counter("acks_received_total", "Acks from clients."),
+            auth_refused: Counters::new(
+                &registry,
+                "auth_refused_total",
+                "Clients that were not let in, and sessions that were not extended.",
+            ),
+            sessions_ended: Counters::new(
+                &registry,
+                "sessions_ended_total",
+                "Sessions that ended before their socket did.",
+            ),
+            jwks_fetches: Counters::new(
+                &registry,
+                "jwks_fetches_total",
+                "Requests to the issuer of tokens for its keys.",
+            ),
+            events_limited: counter("events_limited_total", "Events above the limit of their socket."),
             emit_to_write: histogram(
                 "emit_to_write_seconds",
                 "From an emit, or its arrival from another node, to the write to a client.",

@@ -105,6 +105,23 @@ impl Handshake {
     }
 }
 
+/// Headers that let whoever reads them act as the client.
+const CREDENTIALS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
+
+impl Handshake {
+    /// The handshake object without what is secret: no auth payload, no credentials in headers, and no query, which may
+    /// hold a token.
+    pub(crate) fn to_public_json(&self) -> serde_json::Value {
+        let mut object = self.to_json("{}");
+        if let Some(headers) = object["headers"].as_object_mut() {
+            headers.retain(|name, _| !CREDENTIALS.contains(&name.as_str()));
+        }
+        object["query"] = serde_json::json!({});
+        object["url"] = self.url().split('?').next().unwrap_or_default().into();
+        object
+    }
+}
+
 /// Cookies, credentials and tokens stay out of logs.
 impl fmt::Debug for Handshake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -132,6 +149,9 @@ mod tests {
         assert_eq!(json["auth"]["token"], "t");
         assert_eq!(json["query"]["transport"], "polling");
         assert!(!handshake.xdomain());
+        let public = handshake.to_public_json();
+        assert_eq!((public["auth"].to_string(), public["url"].as_str()), ("{}".into(), Some("/socket.io/")));
+        assert_eq!(public["headers"]["x-a"], "1");
         assert!(!format!("{handshake:?}").contains("a%20b"));
     }
 }

@@ -82,6 +82,8 @@ struct Extras {
     extensions: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
     /// Rooms joined by a middleware, before there was a membership to add them to.
     early_rooms: Vec<Room>,
+    /// Nobody else is told of tokens, cookies and the auth payload.
+    hides_credentials: bool,
 }
 
 /// A client in a namespace. Cloning is cheap, and all clones are the same socket.
@@ -167,6 +169,18 @@ impl Socket {
         if joined.await? { Ok(()) } else { Err(JoinError::Disconnected) }
     }
 
+    /// Joins rooms before the socket is in its namespace. The first is the gateway's own, and not counted.
+    pub(crate) fn join_before(&self, rooms: Vec<Room>) -> Result<(), JoinError> {
+        let max = self.inner.namespace.max_rooms_per_socket();
+        self.extras(|extras| {
+            if extras.early_rooms.len() + rooms.len() > max.saturating_add(1) {
+                return Err(JoinError::TooManyRooms(max));
+            }
+            extras.early_rooms.extend(rooms);
+            Ok(())
+        })
+    }
+
     /// Leaves a room.
     pub fn leave(&self, room: &str) {
         self.inner.namespace.adapter().leave(self.id(), room);
@@ -249,13 +263,28 @@ impl Socket {
 
     /// Keeps a value of a type of your own with the socket, on this node only.
     pub fn insert<T: Send + Sync + 'static>(&self, value: T) {
-        self.extras(|extras| extras.extensions.insert(TypeId::of::<T>(), Box::new(value)));
+        // What was there ends outside the lock.
+        let before = self.extras(|extras| extras.extensions.insert(TypeId::of::<T>(), Box::new(value)));
+        drop(before);
     }
 
     /// A clone of the value that was kept with [`Socket::insert`].
     pub fn get<T: Clone + 'static>(&self) -> Option<T> {
         let extras = self.inner.extras.lock();
         extras.as_ref()?.extensions.get(&TypeId::of::<T>())?.downcast_ref::<T>().cloned()
+    }
+
+    /// Forgets the value that was kept with [`Socket::insert`].
+    pub(crate) fn remove<T: 'static>(&self) {
+        let mut extras = self.inner.extras.lock();
+        let value = extras.as_mut().and_then(|extras| extras.extensions.remove(&TypeId::of::<T>()));
+        drop(extras);
+        drop(value);
+    }
+
+    /// Keeps tokens, cookies and the auth payload from those who ask about the socket.
+    pub(crate) fn hide_credentials(&self) {
+        self.extras(|extras| extras.hides_credentials = true);
     }
 
     fn extras<R>(&self, change: impl FnOnce(&mut Extras) -> R) -> R {
@@ -335,7 +364,12 @@ impl Eq for Socket {}
 
 impl Describe for SocketInner {
     fn handshake(&self) -> serde_json::Value {
-        self.connection.handshake.to_json(&self.auth)
+        let hides = self.extras.lock().as_ref().is_some_and(|extras| extras.hides_credentials);
+        if hides {
+            self.connection.handshake.to_public_json()
+        } else {
+            self.connection.handshake.to_json(&self.auth)
+        }
     }
 
     fn data(&self) -> serde_json::Value {

@@ -211,6 +211,11 @@ impl Io {
             .route_service(&format!("{path}/{{*rest}}"), any_service(service))
     }
 
+    /// Limits of another configuration hold from now on.
+    pub(crate) fn reload(&self, config: &Config) {
+        self.engine.limits.reload(config.limits.clone());
+    }
+
     /// The same server at another path, for the node's own console: the check of `public.origins` does not concern it.
     pub(crate) fn mounted_at(&self, path: &str) -> Self {
         let mount = Mount { path: path.into(), check_origin: false };

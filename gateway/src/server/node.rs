@@ -6,20 +6,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use roomcast_adapter::{Adapter, AdapterFactory};
 
 use super::Io;
-use crate::backend::{Node, NodeStats};
-use crate::config::AdapterKind;
+use crate::backend::clients::Clients;
+use crate::backend::{Node, NodeStats, Revocations};
+use crate::config::{AdapterKind, Config};
 use crate::metrics::Metrics;
 
 /// A running gateway.
 pub(super) struct GatewayNode {
     io: Io,
     adapter: AdapterKind,
+    clients: Arc<Clients>,
     serving: AtomicBool,
 }
 
 impl GatewayNode {
-    pub(super) fn new(io: Io, adapter: AdapterKind) -> Arc<Self> {
-        Arc::new(Self { io, adapter, serving: AtomicBool::new(false) })
+    pub(super) fn new(io: Io, adapter: AdapterKind, clients: Arc<Clients>) -> Arc<Self> {
+        Arc::new(Self { io, adapter, clients, serving: AtomicBool::new(false) })
+    }
+
+    /// Keys of tokens and limits of another configuration hold from now on.
+    pub(super) fn reload(&self, config: &Config) {
+        self.clients.reload(config);
+        self.io.reload(config);
     }
 
     /// Whether clients are taken: what readiness says first.
@@ -43,6 +51,10 @@ impl Node for GatewayNode {
 
     fn metrics(&self) -> &Arc<Metrics> {
         self.io.metrics()
+    }
+
+    fn revocations(&self) -> Option<&Revocations> {
+        Some(self.clients.revocations())
     }
 
     fn stats(&self) -> NodeStats {

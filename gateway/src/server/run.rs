@@ -24,7 +24,7 @@ use super::outages::export_outages;
 use super::reload::{Target, apply, watch_sources};
 use super::{Io, serve};
 use crate::backend::Node;
-use crate::backend::clients::ClientHandler;
+use crate::backend::clients::{ClientHandler, Clients};
 use crate::backend::http_api::{self, Settings};
 use crate::config::{AdapterKind, Config, Loaded, LogFormat, RedisPubSub, Sources};
 use crate::metrics::Metrics;
@@ -46,6 +46,9 @@ pub enum RunError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// A key of `auth.jwt` cannot be used.
+    #[error("auth.jwt: {0}")]
+    Keys(String),
     /// The broker cannot be reached, or refuses. There is no fall-back to memory.
     #[error("the {} adapter cannot start: {error}", kind.as_str())]
     Adapter {
@@ -93,12 +96,21 @@ async fn run_changing(
     let api = bind("api", config.api.listen).await?;
     let factory = start_adapter(&config, &metrics).await?;
     export_outages(&metrics, factory.status());
+    let clients =
+        Clients::start(&config, &factory, &metrics).map_err(|error| RunError::Keys(error.to_string()))?;
     let io = Io::builder().config(Config::clone(&config)).adapter(Arc::clone(&factory)).metrics(metrics);
     let io = io.only_configured_namespaces().build();
-    let namespaces = Namespaces::new(io.clone());
+    let namespaces = Namespaces::new(io.clone(), Arc::clone(&clients));
     namespaces.reload(&config);
+    // Keys and limits before the rules that go by them.
+    let node = GatewayNode::new(io.clone(), config.adapter.kind, Arc::clone(&clients));
+    targets.push(Box::new({
+        let node = Arc::clone(&node);
+        move |config| node.reload(config)
+    }));
     targets.push(Box::new(move |config| namespaces.reload(config)));
-    let node = GatewayNode::new(io.clone(), config.adapter.kind);
+    // A token that was revoked before this node was there is not let in.
+    clients.revocations().learn().await;
     let keyless = config.api.is_keyless();
     let console = io.mounted_at(CONSOLE_PATH).router();
     let console = console.layer(axum::middleware::from_fn_with_state(keyless, http_api::own_page_only));
@@ -140,12 +152,13 @@ async fn run_changing(
 /// The namespaces of the configuration and their handlers.
 struct Namespaces {
     io: Io,
+    clients: Arc<Clients>,
     handlers: Mutex<HashMap<String, Arc<ClientHandler>>>,
 }
 
 impl Namespaces {
-    fn new(io: Io) -> Self {
-        Self { io, handlers: Mutex::default() }
+    fn new(io: Io, clients: Arc<Clients>) -> Self {
+        Self { io, clients, handlers: Mutex::default() }
     }
 
     /// Gives every namespace its rules. One that is no longer configured keeps those it had until a restart.
@@ -156,7 +169,7 @@ impl Namespaces {
                 handler.reload(rules);
                 continue;
             }
-            let handler = Arc::new(ClientHandler::new(rules.clone()));
+            let handler = Arc::new(ClientHandler::new(rules.clone(), Arc::clone(&self.clients)));
             handlers.insert(rules.name.clone(), Arc::clone(&handler));
             self.io.of(&rules.name).set_handler(handler);
         }

@@ -41,6 +41,14 @@ pub(super) fn unavailable() -> Response<Body> {
     response
 }
 
+/// The address of the client has all that it may have.
+pub(super) fn too_many(message: &str) -> Response<Body> {
+    let body = format!(r#"{{"code":429,"message":"{message}"}}"#);
+    let mut response = with_body(StatusCode::TOO_MANY_REQUESTS, JSON, body);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
 /// The answer to a POST.
 pub(super) fn post_ok() -> Response<Body> {
     no_store(with_body(StatusCode::OK, HTML, "ok"))

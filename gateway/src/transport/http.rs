@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::answer;
 use super::compression::Encoding;
 use super::{Command, PollAnswer, WebSocket, client_bundle, cors};
-use crate::connection::{Connection, ConnectionShared, Engine, Session, SessionId, WireQueue};
+use crate::connection::{Connection, ConnectionShared, Engine, Place, Session, SessionId, WireQueue};
 use crate::metrics::Refusal;
 use crate::namespace::Handshake;
 
@@ -33,7 +33,8 @@ pub(crate) struct Mount {
     pub(crate) check_origin: bool,
 }
 
-/// Who sends a request.
+/// Who sends a request. Whoever learns the address of a client behind a proxy has to put it here: sockets, backends and
+/// limits go by it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer {
     pub(crate) address: Option<SocketAddr>,
@@ -127,10 +128,19 @@ fn refuse(engine: &Engine, error: EngineError, is_upgrade: bool) -> Response<Bod
 }
 
 /// Takes a place for a session, or answers why there is none.
-fn reserve(engine: &Engine) -> Result<(), Box<Response<Body>>> {
+fn reserve(engine: &Engine, peer: Peer) -> Result<Option<Place>, Box<Response<Body>>> {
+    let place = engine.limits.enter(peer.address.map(|address| address.ip()), Instant::now());
+    let place = place.map_err(|refusal| {
+        engine.metrics.handshakes_refused.inc(refusal);
+        Box::new(answer::too_many(match refusal {
+            Refusal::IpRate => "This address connects too often",
+            _ => "Too many connections of this address",
+        }))
+    })?;
     if engine.reserve() {
-        return Ok(());
+        return Ok(place);
     }
+    place.into_iter().for_each(|place| engine.limits.leave(place));
     let refusal = if engine.is_closing() { Refusal::Draining } else { Refusal::Limit };
     engine.metrics.handshakes_refused.inc(refusal);
     Err(Box::new(answer::unavailable()))
@@ -143,11 +153,12 @@ async fn polling_handshake(
     peer: Peer,
 ) -> Response<Body> {
     let started = Instant::now();
-    if let Err(answer) = reserve(engine) {
-        return *answer;
-    }
+    let place = match reserve(engine, peer) {
+        Ok(place) => place,
+        Err(answer) => return *answer,
+    };
     let handshake = Handshake::new(uri, headers, peer.address, peer.secure);
-    let shared = engine.shared(handshake, Transport::Polling);
+    let shared = engine.shared(handshake, Transport::Polling, place);
     let cookie = cookie(engine, &shared);
     let (sender, receiver) = oneshot::channel();
     tokio::spawn(Connection::polling(engine, shared, sender));
@@ -310,15 +321,17 @@ fn websocket_handshake(engine: &Arc<Engine>, mut request: Request<Body>, peer: P
         Ok(opening) => opening,
         Err(response) => return *response,
     };
-    if let Err(answer) = reserve(engine) {
-        return *answer;
-    }
+    let place = match reserve(engine, peer) {
+        Ok(place) => place,
+        Err(answer) => return *answer,
+    };
     let handshake = Handshake::new(request.uri(), request.headers(), peer.address, peer.secure);
-    let shared = engine.shared(handshake, Transport::WebSocket);
+    let shared = engine.shared(handshake, Transport::WebSocket, place);
     let engine = Arc::clone(engine);
     tokio::spawn(async move {
         let Ok(upgraded) = opening.on_upgrade.await else {
             engine.sessions.release();
+            place.into_iter().for_each(|place| engine.limits.leave(place));
             return;
         };
         let (max_payload, max_fragments) = (engine.session.max_payload, engine.max_fragments);

@@ -1,7 +1,9 @@
 // The programs under test. `REFERENCE=1` puts the Node reference in their place, to judge the tests themselves.
 
+import { writeFileSync } from "node:fs";
+import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { Child, freePort } from "./processes.js";
+import { Child, freePort, temporaryDirectory } from "./processes.js";
 
 export const REFERENCE = process.env.REFERENCE === "1";
 
@@ -31,9 +33,9 @@ export async function startTestServer(env = {}) {
 
 /**
  * One node of the gateway, ready to serve. `adapter` is `{kind, url}`; further settings go through `env`, or stand in a
- * `file`.
+ * `file`, or in `toml`, which is the text of one.
  */
-export async function startGateway({ adapter = { kind: "memory" }, env = {}, file, port, apiPort } = {}) {
+export async function startGateway({ adapter = { kind: "memory" }, env = {}, file, toml, port, apiPort } = {}) {
   port ??= await freePort();
   apiPort ??= await freePort();
   const [binary, args] = command("ROOMCAST_BIN", "gateway");
@@ -44,6 +46,7 @@ export async function startGateway({ adapter = { kind: "memory" }, env = {}, fil
     ...(adapter.url ? { ROOMCAST__ADAPTER__URL: adapter.url } : {}),
     ...env,
   };
+  if (toml !== undefined) writeFileSync((file = path.join(temporaryDirectory(), "roomcast.toml")), toml);
   const child = new Child(binary, file ? [...args, "--config", file] : args, { env: settings, name: "roomcast" });
   const api = `http://127.0.0.1:${apiPort}`;
   await child.ready(() => answers(`${api}/readyz`));

@@ -70,7 +70,7 @@ pub(crate) struct Done {
     missing_nodes: Vec<NodeTag>,
 }
 
-fn done(collected: Collected<()>) -> Result<Done, Problem> {
+pub(super) fn done(collected: Collected<()>) -> Result<Done, Problem> {
     Ok(Done { id: call_id()?, missing_nodes: collected.missing })
 }
 

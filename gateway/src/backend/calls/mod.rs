@@ -14,6 +14,7 @@ mod request;
 mod selector;
 mod server_emit;
 mod tail;
+mod tokens;
 mod trace;
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub(crate) use read::{
 pub(crate) use request::{AckItem, Answers, Request, RequestAnswer};
 pub(crate) use server_emit::{ServerEmit, ServerEmitted};
 pub(crate) use tail::TailQuery;
+pub(crate) use tokens::Revoke;
 pub(crate) use trace::TraceParent;
 
 /// The calls, as one node serves them.

@@ -29,6 +29,8 @@ pub(crate) enum Verb {
     Disconnect,
     /// [`super::ServerEmit`].
     ServerEmit,
+    /// [`super::Revoke`].
+    RevokeTokens,
     /// [`super::RoomQuery`].
     GetRoom,
     /// [`super::SocketQuery`].
@@ -48,6 +50,7 @@ impl Verb {
             Self::Leave => "leave",
             Self::Disconnect => "disconnect",
             Self::ServerEmit => "server_emit",
+            Self::RevokeTokens => "revoke_tokens",
             Self::GetRoom => "room",
             Self::GetSocket => "socket",
             Self::GetUser => "user_sockets",
@@ -137,6 +140,7 @@ impl Calls {
                 let emitted = self.server_emit(caller, read(body)?).await?;
                 Answer::new(if emitted.acks.is_some() { 200 } else { 202 }, &emitted)
             }
+            Verb::RevokeTokens => Answer::new(202, &self.revoke(caller, read(body)?).await?),
             Verb::GetRoom => Answer::new(200, &self.room(caller, read(body)?).await?),
             Verb::GetSocket => Answer::new(200, &self.socket(caller, read(body)?).await?),
             Verb::GetUser => Answer::new(200, &self.user_sockets(caller, read(body)?).await?),

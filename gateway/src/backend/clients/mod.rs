@@ -3,18 +3,29 @@
 //! Owns the order in which these are asked, and what is remembered of a client. Stock clients need no library for it: all
 //! that they say are events.
 
-#[expect(dead_code, reason = "sessions are next")]
+mod admission;
+mod backends;
 mod member;
+mod revocations;
 mod rooms;
+mod sessions;
+mod shared;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::task::Context;
 
 use arc_swap::ArcSwap;
 
+use crate::auth::AuthError;
 use crate::config::Namespace as Rules;
-use crate::handler::{NamespaceHandler, Step};
+use crate::handler::{DisconnectReason, NamespaceHandler, Refusal, Step};
 use crate::namespace::{Ack, Event, Socket};
+
+use member::Member;
+pub use revocations::Revocations;
+pub(crate) use shared::Clients;
 
 /// Why a client's request is refused: `{"error":{"code":…,"status":…}}` in the ack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,16 +37,24 @@ struct Refused {
 const INVALID: Refused = Refused { code: "invalid_request", status: 400 };
 const FORBIDDEN: Refused = Refused { code: "forbidden", status: 403 };
 const UNKNOWN_EVENT: Refused = Refused { code: "not_found", status: 404 };
+const BACKEND_UNAVAILABLE: Refused = Refused { code: "backend_unavailable", status: 503 };
+
+impl From<AuthError> for Refused {
+    fn from(error: AuthError) -> Self {
+        Self { code: error.code(), status: error.status() }
+    }
+}
 
 /// The handler of a namespace of the gateway.
 pub(crate) struct ClientHandler {
     /// May be replaced while clients are connected: each event goes by the rules that hold when it comes.
     rules: ArcSwap<Rules>,
+    clients: Arc<Clients>,
 }
 
 impl ClientHandler {
-    pub(crate) fn new(rules: Rules) -> Self {
-        Self { rules: ArcSwap::from_pointee(rules) }
+    pub(crate) fn new(rules: Rules, clients: Arc<Clients>) -> Self {
+        Self { rules: ArcSwap::from_pointee(rules), clients }
     }
 
     /// Takes other rules, for the clients that are connected too.
@@ -45,6 +64,23 @@ impl ClientHandler {
 }
 
 impl NamespaceHandler for ClientHandler {
+    fn admit(&self, socket: &Socket, cx: &mut Context<'_>) -> Step<Result<(), Refusal>> {
+        match self.clients.verifier() {
+            None => Step::Done(Ok(())),
+            Some(verifier) => {
+                let (clients, socket) = (Arc::clone(&self.clients), socket.clone());
+                Step::start(async move { clients.admit(&verifier, &socket).await }, cx)
+            }
+        }
+    }
+
+    fn connected(&self, socket: &Socket, _: &mut Context<'_>) -> Step<()> {
+        if let Some(member) = socket.get::<Member>() {
+            self.clients.enter(socket, &member);
+        }
+        Step::Done(())
+    }
+
     fn event(&self, socket: &Socket, event: Event, cx: &mut Context<'_>) -> Step<()> {
         let rules = self.rules.load();
         if *event.name == *rules.room_emit {
@@ -53,9 +89,19 @@ impl NamespaceHandler for ClientHandler {
             Self::join(&rules, socket, event, cx)
         } else if *event.name == *rules.room_leave {
             Self::leave(socket, &event)
+        } else if let Some(verifier) = self.clients.refreshed_by(&event.name) {
+            let (clients, socket) = (Arc::clone(&self.clients), socket.clone());
+            Step::start(async move { clients.refresh(&verifier, &socket, &event).await }, cx)
         } else {
             refuse(&event.ack, UNKNOWN_EVENT)
         }
+    }
+
+    fn disconnected(&self, socket: &Socket, _: DisconnectReason, _: &mut Context<'_>) -> Step<()> {
+        if socket.get::<Member>().is_some() {
+            self.clients.leave(socket);
+        }
+        Step::Done(())
     }
 }
 

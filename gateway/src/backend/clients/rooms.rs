@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
-use roomcast_adapter::{Outgoing, Room, Selector};
+use roomcast_adapter::{Outgoing, Room, Selector, SocketId};
 use roomcast_protocol::socketio::{Args, EncodedPacket};
 
-use crate::config::{Access, Namespace as Rules};
+use crate::auth::Grants;
+use crate::config::{Access, Namespace as Rules, is_user_room};
 use crate::handler::Step;
 use crate::namespace::{Ack, Event, Socket, check_event_name};
 
-use super::{ClientHandler, FORBIDDEN, INVALID, Refused, refuse};
+use super::member::Member;
+use super::{ClientHandler, FORBIDDEN, INVALID, Refused, backends, refuse};
 
 /// The longest name of a room that a client may choose, in bytes.
 const MAX_ROOM_NAME: usize = 512;
@@ -21,12 +23,22 @@ const MAX_ROOM_NAME: usize = 512;
 impl ClientHandler {
     pub(super) fn join(rules: &Rules, socket: &Socket, event: Event, cx: &mut Context<'_>) -> Step<()> {
         let room = match room_of(&event.args) {
-            Ok(room) if rules.join_access(&room) == Access::Open => room,
-            Ok(_) => return refuse(&event.ack, FORBIDDEN),
+            Ok(room) => room,
             Err(refused) => return refuse(&event.ack, refused),
+        };
+        let asks_backend = match rules.join_access(&room) {
+            _ if is_reserved(&room, socket) => return refuse(&event.ack, FORBIDDEN),
+            Access::Open => false,
+            Access::Claims if grants(socket, |grants| grants.may_join(&room)) => false,
+            Access::Webhook => true,
+            Access::Claims | Access::Members | Access::Never => return refuse(&event.ack, FORBIDDEN),
         };
         let socket = socket.clone();
         let join = async move {
+            if asks_backend && let Err(refused) = backends::may_join(&socket, &room).await {
+                let _ = event.ack.refuse(refused.code, refused.status);
+                return;
+            }
             match socket.join(room).await {
                 Ok(()) => confirm(&event.ack),
                 Err(error) => {
@@ -40,8 +52,8 @@ impl ClientHandler {
 
     pub(super) fn leave(socket: &Socket, event: &Event) -> Step<()> {
         match room_of(&event.args) {
-            // The room of its own id is no room that a client could leave.
-            Ok(room) if *room != *socket.id().as_str() => {
+            // The rooms of its own id and of its user are none that a client could leave.
+            Ok(room) if !is_reserved(&room, socket) && *room != *socket.id().as_str() => {
                 socket.leave(&room);
                 confirm(&event.ack);
                 Step::Done(())
@@ -60,7 +72,8 @@ impl ClientHandler {
         let allowed = match rules.emit_access(&room) {
             Access::Open => true,
             Access::Members => adapter.is_member(socket.id(), &room),
-            Access::Claims | Access::Webhook | Access::Never => false,
+            Access::Claims => grants(socket, |grants| grants.may_emit(&room)),
+            Access::Webhook | Access::Never => false,
         };
         if !allowed {
             return refuse(&event.ack, FORBIDDEN);
@@ -90,6 +103,17 @@ impl ClientHandler {
         };
         Step::start(answer, cx)
     }
+}
+
+/// Rooms that are the gateway's: those of users, and those that are named like the id of another socket. Whoever could join
+/// them would get what is meant for one user or one socket.
+fn is_reserved(room: &str, socket: &Socket) -> bool {
+    is_user_room(room) || room.parse::<SocketId>().is_ok_and(|id| id != socket.id())
+}
+
+/// Whether the token of a client grants it something.
+fn grants(socket: &Socket, asked: impl FnOnce(&Grants) -> bool) -> bool {
+    socket.get::<Member>().and_then(|member| member.grants).is_some_and(|grants| asked(&grants))
 }
 
 fn room_of(args: &Args) -> Result<Room, Refused> {

@@ -10,7 +10,7 @@ use super::body::Format;
 use super::{Api, perform, read, tail};
 use crate::backend::calls::{
     Batch, BatchAnswer, Caller, Disconnect, Done, Emit, Emitted, NodesAnswer, OneSocket, Page,
-    Request as Ask, RequestAnswer, RoomAnswer, Rooms, RoomsAnswer, RoomsQuery, Scope, ServerEmit,
+    Request as Ask, RequestAnswer, Revoke, RoomAnswer, Rooms, RoomsAnswer, RoomsQuery, Scope, ServerEmit,
     ServerEmitted, SocketsAnswer, TailQuery, Verb,
 };
 
@@ -196,6 +196,13 @@ pub(super) const OPERATIONS: &[Operation] = &[
             answered::<ServerEmitted>(200, "What the servers answered, when they were asked to."),
         ],
         || with_body(Verb::ServerEmit),
+    ),
+    call::<Revoke>(
+        ("revoke_tokens", "/v1/tokens/revoke"),
+        Scope::Admin,
+        "Has tokens of clients believed no more, and closes the sessions that have them.",
+        &[answered::<Done>(202, "Every node knows it.")],
+        || with_body(Verb::RevokeTokens),
     ),
     look::<RoomsQuery>(
         ("rooms", "/v1/rooms"),
