@@ -270,6 +270,12 @@ fn resolve_secrets(config: &mut Config, problems: &mut Vec<Problem>) {
     config.adapter.url.iter_mut().map(SecretUrl::resolve).for_each(|result| check("adapter.url", result));
     let seed = config.adapter.nats.nkey_seed.iter_mut().map(Secret::resolve);
     seed.for_each(|result| check("adapter.nats.nkey_seed", result));
+    for backend in config.backends.values_mut() {
+        let url = backend.webhook.iter_mut().map(SecretUrl::resolve);
+        url.for_each(|result| check("backend.webhook", result));
+        let secrets = backend.secrets.iter_mut().map(Secret::resolve);
+        secrets.for_each(|result| check("backend.secrets", result));
+    }
 }
 
 #[cfg(test)]

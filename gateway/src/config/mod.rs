@@ -7,6 +7,8 @@
 
 mod adapter;
 mod api;
+mod backend;
+mod backend_checks;
 mod cookie;
 mod cors;
 mod engine;
@@ -19,6 +21,7 @@ mod pattern;
 mod public;
 mod reference;
 mod reload;
+mod route;
 mod schema;
 mod secret;
 mod section;
@@ -28,6 +31,8 @@ mod validate;
 
 pub use adapter::{Adapter, AdapterKind, Nats, Outbox, Redis, RedisPubSub, Tls};
 pub use api::{Api, ApiKey, ApiScope};
+pub use backend::Backend;
+pub(crate) use backend_checks::signing_key;
 pub use cookie::{Cookie, SameSite};
 pub use cors::Cors;
 pub use engine::{Engine, HttpCompression, PerMessageDeflate, Transport};
@@ -40,6 +45,7 @@ pub use pattern::RoomPattern;
 pub use public::Public;
 pub(crate) use public::is_same_origin;
 pub use reload::Reload;
+pub use route::{Mode, Route};
 pub use secret::{Secret, SecretError, SecretUrl};
 pub use section::{Key, Kind};
 pub(crate) use validate::is_reserved_event;
@@ -66,6 +72,9 @@ section! {
     }
     lists {
         namespaces as "namespace": Namespace = vec![Namespace::named("/")],
+    }
+    maps {
+        backends as "backend": Backend,
     }
 }
 

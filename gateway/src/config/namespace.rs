@@ -2,8 +2,8 @@
 //!
 //! Owns the rules and which of them holds for a room. Enforcing them is the handler's.
 
-use super::RoomPattern;
 use super::section::section;
+use super::{RoomPattern, Route};
 
 section! {
     /// A namespace that clients may connect to. Without any there is "/", with open rooms.
@@ -16,9 +16,20 @@ section! {
         room_leave: String = "room:leave".to_owned(),
         /// The event by which a client emits to a room: `socket.emit("room:emit", room, event, ...args, ack?)`.
         room_emit: String = "room:emit".to_owned(),
+        /// The backend that is asked before a client is let in: roomcast.connect.
+        connect: Option<String> = None; example "\"orders\"",
+        /// The backend that is told of each socket that came: roomcast.connected.
+        connected: Option<String> = None; example "\"orders\"",
+        /// The backend that is told of each socket that is gone, also when its node died: roomcast.disconnected.
+        disconnected: Option<String> = None; example "\"orders\"",
+        /// The backend that is told when a room gets its first member in the cluster: roomcast.room.occupied.
+        occupied: Option<String> = None; example "\"orders\"",
+        /// The backend that is told when a room has had no member for a while: roomcast.room.vacated.
+        vacated: Option<String> = None; example "\"orders\"",
     }
     lists {
         rooms as "room": RoomRule = Vec::new(),
+        routes as "route": Route = Vec::new(),
     }
 }
 
@@ -28,10 +39,13 @@ section! {
     pub struct RoomRule {
         /// The names: "*" stands for any text, "{id}" for one or more characters other than ":".
         pattern as "match": RoomPattern = RoomPattern::default(); example "\"order:{id}\"",
-        /// Who may join: "open" or "never". ("claims" and "webhook" are not available in this version.)
+        /// Who may join: "open", "webhook" (the backend is asked: roomcast.join) or "never". ("claims" is not available in
+        /// this version.)
         join: Access = Access::Open,
-        /// Who may emit: "open", "members" or "never". ("claims" and "webhook" are not available in this version.)
+        /// Who may emit: "open", "members" or "never". ("claims" is not available in this version.)
         emit: Access = Access::Open,
+        /// The backend that is asked when `join` is "webhook". Without it the namespace's `connect`, or the only backend.
+        to: Option<String> = None; example "\"orders\"",
     }
 }
 
@@ -45,7 +59,7 @@ pub enum Access {
     Members,
     /// Whom a verified token allows it. Not available in this version.
     Claims,
-    /// Whom the backend allows it. Not available in this version.
+    /// Whom the backend allows it. For `join` only.
     Webhook,
     /// No client; backends always may.
     Never,
@@ -80,7 +94,8 @@ impl Namespace {
         self.rule(room).map_or_else(|| self.fallback(), |rule| rule.emit)
     }
 
-    fn rule(&self, room: &str) -> Option<&RoomRule> {
+    /// The rule of a room, if one matches.
+    pub fn rule(&self, room: &str) -> Option<&RoomRule> {
         self.rooms.iter().find(|rule| rule.pattern.matches(room))
     }
 
@@ -98,7 +113,7 @@ mod tests {
     fn the_first_rule_holds_and_no_rule_is_open() {
         let mut namespace = Namespace::named("/");
         assert_eq!(namespace.join_access("x"), Access::Open);
-        let rule = |pattern: &str, join, emit| RoomRule { pattern: pattern.into(), join, emit };
+        let rule = |pattern: &str, join, emit| RoomRule { pattern: pattern.into(), join, emit, to: None };
         namespace.rooms = vec![
             rule("order:{id}", Access::Open, Access::Members),
             rule("order:*", Access::Never, Access::Never),

@@ -24,6 +24,7 @@ impl Config {
         let mut config = self.clone();
         config.api.keys.clone_from(&new.api.keys);
         config.namespaces.clone_from(&new.namespaces);
+        config.backends.clone_from(&new.backends);
         config.log.level.clone_from(&new.log.level);
         config.reload.clone_from(&new.reload);
         config

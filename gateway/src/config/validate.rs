@@ -29,13 +29,14 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     bounds(config, &mut problems);
     adapter(config, &mut problems);
     namespaces(config, &mut problems);
+    super::backend_checks::check(config, &mut problems);
     if !log::is_filter(&config.log.level) {
         problems.push(form("log.level", &config.log.level, "a level or a list of target=level"));
     }
     problems
 }
 
-fn form(key: impl Into<String>, value: &str, expected: &'static str) -> Problem {
+pub(super) fn form(key: impl Into<String>, value: &str, expected: &'static str) -> Problem {
     Problem::Form { key: key.into(), value: value.to_owned(), expected }
 }
 
@@ -130,7 +131,7 @@ fn cross_origin(config: &Config, problems: &mut Vec<Problem>) {
 }
 
 /// A token of HTTP (RFC 9110, section 5.6.2): names of methods, headers and cookies.
-fn is_token(text: &str) -> bool {
+pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
@@ -262,7 +263,7 @@ fn namespaces(config: &Config, problems: &mut Vec<Problem>) {
                 problems.push(Problem::JoinMembers(key("join")));
             }
             for (field, access) in [("join", rule.join), ("emit", rule.emit)] {
-                if matches!(access, Access::Claims | Access::Webhook) {
+                if access == Access::Claims || (field, access) == ("emit", Access::Webhook) {
                     problems
                         .push(Problem::NotAvailable { key: key(field), value: access.as_str().to_owned() });
                 }
@@ -355,7 +356,7 @@ mod tests {
             ("namespace = [{name='/', room_join='a', room_leave='a'}]", "names \"a\" twice"),
             ("namespace = [{name='/', room=[{}]}]", "`namespace.room.match` of `/` must not be empty"),
             ("namespace = [{name='/', room=[{match='*', join='members'}]}]", "only members could join"),
-            ("namespace = [{name='/', room=[{match='*', join='webhook'}]}]", "\"webhook\" is not available"),
+            ("namespace = [{name='/', room=[{match='*', emit='webhook'}]}]", "\"webhook\" is not available"),
             ("namespace = [{name='/', room=[{match='*', emit='claims'}]}]", "\"claims\" is not available"),
             ("log.level = 'loud'", "`log.level`: \"loud\" is not a level"),
         ];

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use roomcast_adapter::{Adapter, AdapterFactory};
 
 use super::Io;
-use crate::backend::{Node, NodeStats};
+use crate::backend::{DeadLetters, Node, NodeStats};
 use crate::config::AdapterKind;
 use crate::metrics::Metrics;
 
@@ -15,11 +15,12 @@ pub(super) struct GatewayNode {
     io: Io,
     adapter: AdapterKind,
     serving: AtomicBool,
+    dead_letters: Arc<DeadLetters>,
 }
 
 impl GatewayNode {
-    pub(super) fn new(io: Io, adapter: AdapterKind) -> Arc<Self> {
-        Arc::new(Self { io, adapter, serving: AtomicBool::new(false) })
+    pub(super) fn new(io: Io, adapter: AdapterKind, dead_letters: Arc<DeadLetters>) -> Arc<Self> {
+        Arc::new(Self { io, adapter, serving: AtomicBool::new(false), dead_letters })
     }
 
     /// Whether clients are taken: what readiness says first.
@@ -35,6 +36,10 @@ impl Node for GatewayNode {
 
     fn factory(&self) -> &Arc<dyn AdapterFactory> {
         self.io.factory()
+    }
+
+    fn dead_letters(&self) -> Option<&Arc<DeadLetters>> {
+        Some(&self.dead_letters)
     }
 
     fn is_serving(&self) -> bool {

@@ -9,6 +9,7 @@ use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use roomcast_adapter::cluster::{Bus, ClusterConfig, ClusterFactory};
@@ -23,14 +24,19 @@ use super::node::GatewayNode;
 use super::outages::export_outages;
 use super::reload::{Target, apply, watch_sources};
 use super::{Io, serve};
-use crate::backend::Node;
+use crate::backend::calls::Calls;
 use crate::backend::clients::ClientHandler;
+use crate::backend::events::Events;
 use crate::backend::http_api::{self, Settings};
+use crate::backend::{DeadLetters, Node, SetupError};
 use crate::config::{AdapterKind, Config, Loaded, LogFormat, RedisPubSub, Sources};
 use crate::metrics::Metrics;
 
 /// Where the console's own sockets connect, on the api listener.
 const CONSOLE_PATH: &str = "/console/socket.io/";
+
+/// How long what backends are to be told may take at the end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +60,9 @@ pub enum RunError {
         /// What is wrong.
         error: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A backend cannot be used as it is configured.
+    #[error(transparent)]
+    Backend(#[from] SetupError),
 }
 
 /// Serves a configuration until SIGINT or SIGTERM: the binary's main job. Some of it may change meanwhile ([`Reload`]).
@@ -95,10 +104,16 @@ async fn run_changing(
     export_outages(&metrics, factory.status());
     let io = Io::builder().config(Config::clone(&config)).adapter(Arc::clone(&factory)).metrics(metrics);
     let io = io.only_configured_namespaces().build();
-    let namespaces = Namespaces::new(io.clone());
+    let dead_letters = DeadLetters::new(io.metrics());
+    let node = GatewayNode::new(io.clone(), config.adapter.kind, Arc::clone(&dead_letters));
+    let calls = Calls::new(Arc::clone(&node) as Arc<dyn Node>, config.engine.max_attachments);
+    let events = Events::new(&config, Arc::new(calls), io.metrics(), &dead_letters)?;
+    events.watch(&factory);
+    let backends = Arc::clone(&events);
+    targets.push(Box::new(move |config| backends.reload(config)));
+    let namespaces = Namespaces::new(io.clone(), Arc::clone(&events));
     namespaces.reload(&config);
     targets.push(Box::new(move |config| namespaces.reload(config)));
-    let node = GatewayNode::new(io.clone(), config.adapter.kind);
     let keyless = config.api.is_keyless();
     let console = io.mounted_at(CONSOLE_PATH).router();
     let console = console.layer(axum::middleware::from_fn_with_state(keyless, http_api::own_page_only));
@@ -130,22 +145,24 @@ async fn run_changing(
     settings.abort();
     node.set_serving(false);
     io.close().await;
+    events.drain(DRAIN_TIMEOUT).await;
     factory.shutdown().await;
     let _ = stop_api.send(());
     // A client of the API that keeps its connection open must not keep the node alive.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), api_task).await;
+    let _ = tokio::time::timeout(Duration::from_secs(1), api_task).await;
     Ok(())
 }
 
 /// The namespaces of the configuration and their handlers.
 struct Namespaces {
     io: Io,
+    events: Arc<Events>,
     handlers: Mutex<HashMap<String, Arc<ClientHandler>>>,
 }
 
 impl Namespaces {
-    fn new(io: Io) -> Self {
-        Self { io, handlers: Mutex::default() }
+    fn new(io: Io, events: Arc<Events>) -> Self {
+        Self { io, events, handlers: Mutex::default() }
     }
 
     /// Gives every namespace its rules. One that is no longer configured keeps those it had until a restart.
@@ -156,7 +173,7 @@ impl Namespaces {
                 handler.reload(rules);
                 continue;
             }
-            let handler = Arc::new(ClientHandler::new(rules.clone()));
+            let handler = Arc::new(ClientHandler::new(rules.clone(), Arc::clone(&self.events)));
             handlers.insert(rules.name.clone(), Arc::clone(&handler));
             self.io.of(&rules.name).set_handler(handler);
         }
@@ -176,6 +193,7 @@ async fn start_adapter(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Ada
     let (bus, link): (Arc<dyn Bus>, ReadLink) = match kind {
         AdapterKind::Memory => {
             let factory = LocalFactory::with_random_tag().map_err(|error| failed(error.into()))?;
+            factory.set_vacate_after(config.adapter.directory.vacate_after);
             export_counters(metrics, factory.counters());
             export_link(metrics, &(Arc::new(LinkStats::default) as ReadLink));
             return Ok(factory);

@@ -5,6 +5,8 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
+use crate::namespace::Socket;
+
 /// What is known of a client that said who it is, or of which a backend said something. Others have none: an anonymous
 /// client costs nothing here.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +22,16 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    /// What is known of a client, if anything is.
+    pub(crate) fn of(socket: &Socket) -> Option<Self> {
+        socket.get()
+    }
+
+    /// Changes what is known of a client.
+    pub(crate) fn update(socket: &Socket, change: impl FnOnce(&mut Self)) {
+        socket.update(change);
+    }
+
     /// The room of all the sockets of a user.
     pub(crate) fn room_of(user: &str) -> String {
         format!("user:{user}")

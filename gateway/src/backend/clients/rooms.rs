@@ -8,34 +8,59 @@ use std::time::Instant;
 
 use roomcast_adapter::{Outgoing, Room, Selector};
 use roomcast_protocol::socketio::{Args, EncodedPacket};
+use serde_json::Value;
 
 use crate::config::{Access, Namespace as Rules};
 use crate::handler::Step;
 use crate::namespace::{Ack, Event, Socket, check_event_name};
 
-use super::{ClientHandler, FORBIDDEN, INVALID, Refused, refuse};
+use super::{ClientHandler, FORBIDDEN, INVALID, NO_BACKEND, Refused, refuse};
 
 /// The longest name of a room that a client may choose, in bytes.
 const MAX_ROOM_NAME: usize = 512;
 
 impl ClientHandler {
-    pub(super) fn join(rules: &Rules, socket: &Socket, event: Event, cx: &mut Context<'_>) -> Step<()> {
+    pub(super) fn join(
+        &self,
+        rules: &Rules,
+        socket: &Socket,
+        event: Event,
+        cx: &mut Context<'_>,
+    ) -> Step<()> {
         let room = match room_of(&event.args) {
-            Ok(room) if rules.join_access(&room) == Access::Open => room,
-            Ok(_) => return refuse(&event.ack, FORBIDDEN),
+            Ok(room) => room,
             Err(refused) => return refuse(&event.ack, refused),
         };
-        let socket = socket.clone();
-        let join = async move {
-            match socket.join(room).await {
-                Ok(()) => confirm(&event.ack),
+        match rules.join_access(&room) {
+            Access::Open => Step::start(join(socket.clone(), room, event.ack, None), cx),
+            Access::Webhook => self.ask_to_join(rules, socket, room, event.ack, cx),
+            Access::Members | Access::Claims | Access::Never => refuse(&event.ack, FORBIDDEN),
+        }
+    }
+
+    fn ask_to_join(
+        &self,
+        rules: &Rules,
+        socket: &Socket,
+        room: Room,
+        ack: Ack,
+        cx: &mut Context<'_>,
+    ) -> Step<()> {
+        let named = rules.rule(&room).and_then(|rule| rule.to.as_ref()).or(rules.connect.as_ref());
+        let Some(backend) = named.cloned().or_else(|| self.events.only()) else {
+            return refuse(&ack, NO_BACKEND);
+        };
+        let (events, socket) = (Arc::clone(&self.events), socket.clone());
+        let asked = events.join(backend, socket.clone(), Arc::clone(&room));
+        let step = async move {
+            match asked.await {
+                Ok(reply) => join(socket, room, ack, reply.ack.clone()).await,
                 Err(error) => {
-                    let status = if error.code() == "too_many_rooms" { 429 } else { 503 };
-                    let _ = event.ack.refuse(error.code(), status);
+                    let _ = ack.refuse(error.code(), error.status());
                 }
             }
         };
-        Step::start(join, cx)
+        Step::start(step, cx)
     }
 
     pub(super) fn leave(socket: &Socket, event: &Event) -> Step<()> {
@@ -56,13 +81,7 @@ impl ClientHandler {
             Ok(target) => target,
             Err(refused) => return refuse(&event.ack, refused),
         };
-        let adapter = socket.namespace_inner().adapter();
-        let allowed = match rules.emit_access(&room) {
-            Access::Open => true,
-            Access::Members => adapter.is_member(socket.id(), &room),
-            Access::Claims | Access::Webhook | Access::Never => false,
-        };
-        if !allowed {
+        if !may_emit(rules, socket, &room) {
             return refuse(&event.ack, FORBIDDEN);
         }
         let args = event.args.skip(2);
@@ -71,25 +90,58 @@ impl ClientHandler {
             Arc::new(Outgoing { packet, emitted_at: Instant::now(), volatile: false, compress: true });
         let mut selector = Selector::rooms([room]);
         selector.except.push(socket.id().as_str().into());
-        if !event.ack.is_wanted() {
-            if let Err(error) = adapter.broadcast(&selector, &outgoing) {
-                tracing::debug!(%error, "a client's emit did not reach the other nodes");
-            }
-            return Step::Done(());
-        }
-        let confirmed = adapter.broadcast_confirmed(&selector, &outgoing);
-        let ack = event.ack.clone();
-        let answer = async move {
-            match confirmed.await {
-                Ok(()) => confirm(&ack),
-                Err(error) => {
-                    let _ =
-                        ack.refuse(error.code(), if error.code() == "payload_too_large" { 413 } else { 503 });
-                }
-            }
-        };
-        Step::start(answer, cx)
+        relay(socket, &selector, &outgoing, &event.ack, cx)
     }
+}
+
+/// Makes a socket join a room, and answers: with the backend's ack, if it gave one.
+async fn join(socket: Socket, room: Room, ack: Ack, answer: Option<Vec<Value>>) {
+    match (socket.join(room).await, answer.map(Args::from_json_values)) {
+        (Ok(()), Some(Ok(args))) => drop(ack.send(args)),
+        (Ok(()), _) => confirm(&ack),
+        (Err(error), _) => {
+            let status = if error.code() == "too_many_rooms" { 429 } else { 503 };
+            let _ = ack.refuse(error.code(), status);
+        }
+    }
+}
+
+/// Whether a client may emit to a room.
+pub(super) fn may_emit(rules: &Rules, socket: &Socket, room: &str) -> bool {
+    match rules.emit_access(room) {
+        Access::Open => true,
+        Access::Members => socket.namespace_inner().adapter().is_member(socket.id(), room),
+        Access::Claims | Access::Webhook | Access::Never => false,
+    }
+}
+
+/// Emits for a client, which learns that the broker has it if it asked for an ack.
+pub(super) fn relay(
+    socket: &Socket,
+    selector: &Selector,
+    outgoing: &Arc<Outgoing>,
+    ack: &Ack,
+    cx: &mut Context<'_>,
+) -> Step<()> {
+    let adapter = socket.namespace_inner().adapter();
+    if !ack.is_wanted() {
+        if let Err(error) = adapter.broadcast(selector, outgoing) {
+            tracing::debug!(%error, "a client's emit did not reach the other nodes");
+        }
+        return Step::Done(());
+    }
+    let confirmed = adapter.broadcast_confirmed(selector, outgoing);
+    let ack = ack.clone();
+    let answer = async move {
+        match confirmed.await {
+            Ok(()) => confirm(&ack),
+            Err(error) => {
+                let status = if error.code() == "payload_too_large" { 413 } else { 503 };
+                let _ = ack.refuse(error.code(), status);
+            }
+        }
+    };
+    Step::start(answer, cx)
 }
 
 fn room_of(args: &Args) -> Result<Room, Refused> {
