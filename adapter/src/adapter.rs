@@ -253,7 +253,7 @@ pub trait AdapterFactory: Send + Sync + 'static {
 
     /// What happens to rooms and sockets in the whole cluster, of which this node has to tell. Every node has to listen,
     /// for each tells of its part. What is not taken in time is dropped and counted. A later listener takes the place of
-    /// an earlier one. The memory adapter tells nothing yet.
+    /// an earlier one. A node that is alone tells of rooms only: it dies with its sockets.
     fn presence(&self) -> tokio::sync::mpsc::Receiver<PresenceEvent>;
 
     /// Where one can look at what goes through this node.

@@ -14,6 +14,7 @@ parts=(
   "python|python-socketio, threads and asyncio"
   "browser|official client and the console in Chromium"
   "cluster|two and three nodes over Redis and NATS, HAProxy, broker outage"
+  "webhooks|events to a backend that takes webhooks, presence over Redis and NATS"
   "failures|brokers, nodes, networks and clients that fail under traffic"
   "autobahn|RFC 6455 and permessage-deflate by the Autobahn suite"
   "examples|the library's examples build, and echo runs"
@@ -106,6 +107,13 @@ part_cluster() {
   need_chromium
   build_servers
   node_tests "$tests/node/cluster"
+}
+
+part_webhooks() {
+  need_node_modules
+  need_brokers
+  build_servers
+  node_tests "$tests/node/webhooks"
 }
 
 part_failures() {

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::LocalAdapter;
+use super::presence::{self, Changes, Watch};
 use crate::adapter::{Adapter, AdapterError, AdapterFactory, NamespaceEvents, NodeInfo, Status};
 use crate::counters::Counters;
 use crate::id::NodeTag;
@@ -18,10 +19,16 @@ use crate::once::{Claimant, First, Once, OnceKey, Record, Table, Verdict};
 use crate::presence::PresenceEvent;
 use crate::tap::Tap;
 
+pub(super) type Namespaces = Mutex<HashMap<Arc<str>, Arc<LocalAdapter>>>;
+
+/// How long a room has been empty before it counts as vacated, unless it is set.
+const VACATE_AFTER: Duration = Duration::from_secs(3);
+
 /// Makes [`LocalAdapter`]s. Always ready.
 pub struct LocalFactory {
     node: NodeTag,
-    namespaces: Mutex<HashMap<Arc<str>, Arc<LocalAdapter>>>,
+    namespaces: Arc<Namespaces>,
+    changes: Arc<Changes>,
     counters: Arc<Counters>,
     tap: Arc<Tap>,
     status: watch::Sender<Status>,
@@ -34,10 +41,12 @@ pub struct LocalFactory {
 impl LocalFactory {
     /// A node with this tag.
     pub fn new(node: NodeTag) -> Arc<Self> {
-        let counters: Arc<Counters> = Arc::default();
+        let (counters, changes): (Arc<Counters>, Arc<Changes>) = Default::default();
+        changes.set_vacate_after(VACATE_AFTER);
         Arc::new(Self {
             node,
-            namespaces: Mutex::default(),
+            namespaces: Arc::default(),
+            changes,
             tap: Arc::default(),
             once: Arc::new(Mutex::new(Table::new(Arc::clone(&counters)))),
             counters,
@@ -58,6 +67,11 @@ impl LocalFactory {
         Ok(Self::new(NodeTag::from_random(random)))
     }
 
+    /// How long a room has been empty before it counts as vacated.
+    pub fn set_vacate_after(&self, vacate_after: Duration) {
+        self.changes.set_vacate_after(vacate_after);
+    }
+
     /// What this node counts.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
@@ -74,9 +88,12 @@ impl AdapterFactory for LocalFactory {
         if let Some(adapter) = namespaces.get(name) {
             return Arc::clone(adapter) as _;
         }
+        let namespace: Arc<str> = name.into();
+        let watch = Watch { namespace: Arc::clone(&namespace), changes: Arc::clone(&self.changes) };
         let (counters, tap) = (Arc::clone(&self.counters), Arc::clone(&self.tap));
-        let adapter = Arc::new(LocalAdapter::observed(self.node, name, counters, tap, None));
-        namespaces.insert(name.into(), Arc::clone(&adapter));
+        let adapter = LocalAdapter::observed(self.node, name, counters, tap, Some(Arc::new(watch)));
+        let adapter = Arc::new(adapter);
+        namespaces.insert(namespace, Arc::clone(&adapter));
         adapter
     }
 
@@ -100,8 +117,7 @@ impl AdapterFactory for LocalFactory {
     }
 
     fn presence(&self) -> mpsc::Receiver<PresenceEvent> {
-        // A node that is alone has no task that could tell of a room after a while; its gateway knows its own sockets.
-        mpsc::channel(1).1
+        presence::listen(&self.namespaces, &self.changes, &self.counters)
     }
 
     fn tap(&self) -> &Arc<Tap> {

@@ -7,6 +7,7 @@ mod adapter;
 mod collector;
 mod factory;
 mod fanout;
+mod presence;
 mod rooms;
 mod sockets;
 #[cfg(test)]

@@ -2,10 +2,13 @@
 
 pub(crate) mod calls;
 pub(crate) mod clients;
+pub(crate) mod events;
 pub mod http_api;
 mod node;
 mod problem;
+mod webhook;
 
 pub use clients::Revocations;
+pub use events::{DeadLetters, SetupError};
 pub use node::{Node, NodeStats};
 pub use problem::{Code, Problem};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use roomcast_adapter::{Adapter, AdapterFactory, Status};
 
-use super::Revocations;
+use super::{DeadLetters, Revocations};
 use crate::metrics::Metrics;
 
 /// The node, as backends see it.
@@ -15,6 +15,11 @@ pub trait Node: Send + Sync + 'static {
 
     /// The node's place in the cluster.
     fn factory(&self) -> &Arc<dyn AdapterFactory>;
+
+    /// The events that could not be delivered to backends, if the node has backends.
+    fn dead_letters(&self) -> Option<&Arc<DeadLetters>> {
+        None
+    }
 
     /// Whether clients are taken: the listeners stand and the node is not draining.
     fn is_serving(&self) -> bool;

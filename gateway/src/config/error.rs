@@ -139,6 +139,14 @@ pub enum Problem {
         /// What it should be.
         expected: &'static str,
     },
+    /// Names a backend that is not there.
+    #[error("`{key}`: there is no backend \"{name}\"")]
+    UnknownBackend {
+        /// The key.
+        key: String,
+        /// The name.
+        name: String,
+    },
     /// Two times that do not fit together.
     #[error("`{longer}` must be longer than {shorter}")]
     Order {

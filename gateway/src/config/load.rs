@@ -278,6 +278,12 @@ fn resolve_secrets(config: &mut Config, problems: &mut Vec<Problem>) {
     check("auth.jwt.public_key_file", read_public_key(&mut config.auth.jwt));
     let seed = config.adapter.nats.nkey_seed.iter_mut().map(Secret::resolve);
     seed.for_each(|result| check("adapter.nats.nkey_seed", result));
+    for backend in config.backends.values_mut() {
+        let url = backend.webhook.iter_mut().map(SecretUrl::resolve);
+        url.for_each(|result| check("backend.webhook", result));
+        let secrets = backend.secrets.iter_mut().map(Secret::resolve);
+        secrets.for_each(|result| check("backend.secrets", result));
+    }
 }
 
 /// Takes over the keys of the file, beside those that stand in the configuration itself.

@@ -8,6 +8,8 @@
 mod adapter;
 mod api;
 mod auth;
+mod backend;
+mod backend_checks;
 mod cookie;
 mod cors;
 mod engine;
@@ -21,6 +23,7 @@ mod pattern;
 mod public;
 mod reference;
 mod reload;
+mod route;
 mod schema;
 mod secret;
 mod section;
@@ -32,6 +35,8 @@ pub use adapter::{Adapter, AdapterKind, Nats, Outbox, Redis, RedisPubSub, Tls};
 pub use api::{Api, ApiKey, ApiScope};
 
 pub use auth::{Auth, Jwt, JwtAlgorithm};
+pub use backend::Backend;
+pub(crate) use backend_checks::signing_key;
 pub use cookie::{Cookie, SameSite};
 pub use cors::Cors;
 pub use engine::{Engine, HttpCompression, PerMessageDeflate, Transport};
@@ -46,6 +51,7 @@ pub use pattern::RoomPattern;
 pub use public::Public;
 pub(crate) use public::is_same_origin;
 pub use reload::Reload;
+pub use route::{Mode, Route};
 pub use secret::{Secret, SecretError, SecretUrl};
 pub use section::{Key, Kind};
 pub(crate) use validate::is_reserved_event;
@@ -74,6 +80,9 @@ section! {
     }
     lists {
         namespaces as "namespace": Namespace = vec![Namespace::named("/")],
+    }
+    maps {
+        backends as "backend": Backend,
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Owns the rules and which of them holds for a room. Enforcing them is the handler's.
 
-use super::RoomPattern;
 use super::section::section;
+use super::{RoomPattern, Route};
 
 section! {
     /// A namespace that clients may connect to. Without any there is "/", with open rooms.
@@ -16,9 +16,20 @@ section! {
         room_leave: String = "room:leave".to_owned(),
         /// The event by which a client emits to a room: `socket.emit("room:emit", room, event, ...args, ack?)`.
         room_emit: String = "room:emit".to_owned(),
+        /// The backend that is asked before a client is let in: roomcast.connect.
+        connect: Option<String> = None; example "\"orders\"",
+        /// The backend that is told of each socket that came: roomcast.connected.
+        connected: Option<String> = None; example "\"orders\"",
+        /// The backend that is told of each socket that is gone, also when its node died: roomcast.disconnected.
+        disconnected: Option<String> = None; example "\"orders\"",
+        /// The backend that is told when a room gets its first member in the cluster: roomcast.room.occupied.
+        occupied: Option<String> = None; example "\"orders\"",
+        /// The backend that is told when a room has had no member for a while: roomcast.room.vacated.
+        vacated: Option<String> = None; example "\"orders\"",
     }
     lists {
         rooms as "room": RoomRule = Vec::new(),
+        routes as "route": Route = Vec::new(),
     }
 }
 
@@ -34,6 +45,8 @@ section! {
         /// Who may emit: "open", "members", "claims" (whom its token grants it) or "never". For rooms of users, only rules
         /// hold that begin with "user:".
         emit: Access = Access::Open,
+        /// The backend that is asked when `join` is "webhook". Without it the namespace's `connect`, or the only backend.
+        to: Option<String> = None; example "\"orders\"",
     }
 }
 
@@ -90,7 +103,8 @@ impl Namespace {
         self.rule(room).map_or_else(|| self.fallback(), |rule| rule.emit)
     }
 
-    fn rule(&self, room: &str) -> Option<&RoomRule> {
+    /// The rule of a room, if one matches.
+    pub fn rule(&self, room: &str) -> Option<&RoomRule> {
         self.rooms.iter().find(|rule| rule.pattern.matches(room))
     }
 
@@ -113,7 +127,7 @@ mod tests {
     fn the_first_rule_holds_and_no_rule_is_open() {
         let mut namespace = Namespace::named("/");
         assert_eq!(namespace.join_access("x"), Access::Open);
-        let rule = |pattern: &str, join, emit| RoomRule { pattern: pattern.into(), join, emit };
+        let rule = |pattern: &str, join, emit| RoomRule { pattern: pattern.into(), join, emit, to: None };
         namespace.rooms = vec![
             rule("order:{id}", Access::Open, Access::Members),
             rule("order:*", Access::Never, Access::Never),
@@ -126,7 +140,8 @@ mod tests {
     #[test]
     fn rooms_of_users_are_closed_unless_a_rule_of_their_own_opens_them() {
         let mut namespace = Namespace::named("/");
-        let rule = |pattern: &str, emit| RoomRule { pattern: pattern.into(), join: Access::Open, emit };
+        let rule =
+            |pattern: &str, emit| RoomRule { pattern: pattern.into(), join: Access::Open, emit, to: None };
         assert_eq!(namespace.emit_access("user:7"), Access::Never);
         assert_eq!(namespace.join_access("user:7"), Access::Never);
         namespace.rooms = vec![rule("*", Access::Open), rule("user:{id}", Access::Claims)];

@@ -136,6 +136,8 @@ fn example_item(list: &str) -> Table {
         "namespace" => Table::try_from(super::Namespace::default()).expect("the defaults are TOML"),
         "key" => Table::try_from(super::ApiKey::default()).expect("the defaults are TOML"),
         "room" => Table::try_from(super::RoomRule::default()).expect("the defaults are TOML"),
+        "route" => Table::try_from(super::Route::default()).expect("the defaults are TOML"),
+        "backend" => Table::try_from(super::Backend::default()).expect("the defaults are TOML"),
         _ => Table::new(),
     }
 }

@@ -26,6 +26,7 @@ impl Config {
         config.namespaces.clone_from(&new.namespaces);
         config.auth.clone_from(&new.auth);
         config.limits.clone_from(&new.limits);
+        config.backends.clone_from(&new.backends);
         config.log.level.clone_from(&new.log.level);
         config.reload.clone_from(&new.reload);
         config

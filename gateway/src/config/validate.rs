@@ -34,13 +34,14 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     namespaces(config, &mut problems);
     tokens(config, &mut problems);
     limits(config, &mut problems);
+    super::backend_checks::check(config, &mut problems);
     if !log::is_filter(&config.log.level) {
         problems.push(form("log.level", &config.log.level, "a level or a list of target=level"));
     }
     problems
 }
 
-fn form(key: impl Into<String>, value: &str, expected: &'static str) -> Problem {
+pub(super) fn form(key: impl Into<String>, value: &str, expected: &'static str) -> Problem {
     Problem::Form { key: key.into(), value: value.to_owned(), expected }
 }
 
@@ -135,7 +136,7 @@ fn cross_origin(config: &Config, problems: &mut Vec<Problem>) {
 }
 
 /// A token of HTTP (RFC 9110, section 5.6.2): names of methods, headers and cookies.
-fn is_token(text: &str) -> bool {
+pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
@@ -457,6 +458,7 @@ mod tests {
             engine = { transports = ['websocket'], max_attachments = 0, max_rooms_per_socket = 0 }
             auth.jwt = { jwks_url = 'https://id.example/keys', audience = 'shop', issuer = ['a', 'b'] }
             namespace = [{ name = '/', room = [{ match = '*', join = 'webhook', emit = 'claims' }] }]
+            backend.shop = { webhook = 'https://shop.example/hooks', secrets = ['whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3'] }
             log.level = 'info,roomcast::connection=debug'
         ";
         assert_eq!(check(toml), Vec::<String>::new());

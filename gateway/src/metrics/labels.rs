@@ -151,6 +151,22 @@ labels! {
         Refused = "refused",
     }
 
+    /// Why an event did not reach a backend.
+    BackendDrop("reason") {
+        /// As many events waited as may.
+        QueueItems = "queue_items",
+        /// As many bytes waited as may.
+        QueueBytes = "queue_bytes",
+        /// The backend answered 410.
+        Gone = "gone",
+        /// The node, or the backend, is going away.
+        Draining = "draining",
+        /// A client's call was not sent while the backend was left alone after failures.
+        Breaker = "breaker",
+        /// A dead letter was let go for a newer one.
+        DeadLetters = "dead_letters",
+    }
+
     /// The packets of Engine.IO and, in its messages, of Socket.IO.
     PacketKind("type") {
         /// Engine.IO open.

@@ -3,6 +3,7 @@
 //! Owns the registry, the names and the handles. Counting on the hot path is an index and an atomic addition: no label
 //! is looked up for a packet. Figures that others keep, such as the adapter's, are read when metrics are asked for.
 
+mod backends;
 mod family;
 mod labels;
 mod source;
@@ -18,9 +19,11 @@ use prometheus::{
 
 use crate::config::Transport;
 
+pub use backends::BackendMetrics;
 pub use family::{Counters, Gauges};
 pub use labels::{
-    AuthRefusal, CloseReason, JwksFetch, Label, PacketKind, Refusal, ReloadResult, SessionEnd, UpgradeResult,
+    AuthRefusal, BackendDrop, CloseReason, JwksFetch, Label, PacketKind, Refusal, ReloadResult, SessionEnd,
+    UpgradeResult,
 };
 pub use source::{Source, SourceKind};
 
@@ -81,6 +84,8 @@ pub struct Metrics {
     violations: IntCounterVec,
     api_requests: IntCounterVec,
     sockets: Mutex<HashMap<String, IntGauge>>,
+    /// What goes to backends.
+    pub backends: BackendMetrics,
 }
 
 impl Default for Metrics {
@@ -172,6 +177,7 @@ impl Metrics {
             violations: counters("protocol_violations_total", "Packets against the protocol.", &["code"]),
             api_requests: counters("api_requests_total", "Requests to the HTTP API.", &["call", "status"]),
             sockets: Mutex::new(HashMap::new()),
+            backends: BackendMetrics::new(&registry),
             registry,
         }
     }

@@ -287,6 +287,18 @@ impl Socket {
         self.extras(|extras| extras.hides_credentials = true);
     }
 
+    /// Changes the value of a type that is kept with the socket, after making it if there is none. `change` must return at
+    /// once.
+    pub(crate) fn update<T: Default + Send + Sync + 'static, R>(
+        &self,
+        change: impl FnOnce(&mut T) -> R,
+    ) -> R {
+        self.extras(|extras| {
+            let kept = extras.extensions.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(T::default()));
+            change(kept.downcast_mut::<T>().expect("it is kept under its own type"))
+        })
+    }
+
     fn extras<R>(&self, change: impl FnOnce(&mut Extras) -> R) -> R {
         change(self.inner.extras.lock().get_or_insert_default())
     }

@@ -7,7 +7,7 @@ use roomcast_adapter::{Adapter, AdapterFactory};
 
 use super::Io;
 use crate::backend::clients::Clients;
-use crate::backend::{Node, NodeStats, Revocations};
+use crate::backend::{DeadLetters, Node, NodeStats, Revocations};
 use crate::config::{AdapterKind, Config};
 use crate::metrics::Metrics;
 
@@ -17,11 +17,17 @@ pub(super) struct GatewayNode {
     adapter: AdapterKind,
     clients: Arc<Clients>,
     serving: AtomicBool,
+    dead_letters: Arc<DeadLetters>,
 }
 
 impl GatewayNode {
-    pub(super) fn new(io: Io, adapter: AdapterKind, clients: Arc<Clients>) -> Arc<Self> {
-        Arc::new(Self { io, adapter, clients, serving: AtomicBool::new(false) })
+    pub(super) fn new(
+        io: Io,
+        adapter: AdapterKind,
+        clients: Arc<Clients>,
+        dead_letters: Arc<DeadLetters>,
+    ) -> Arc<Self> {
+        Arc::new(Self { io, adapter, clients, serving: AtomicBool::new(false), dead_letters })
     }
 
     /// Keys of tokens and limits of another configuration hold from now on.
@@ -43,6 +49,10 @@ impl Node for GatewayNode {
 
     fn factory(&self) -> &Arc<dyn AdapterFactory> {
         self.io.factory()
+    }
+
+    fn dead_letters(&self) -> Option<&Arc<DeadLetters>> {
+        Some(&self.dead_letters)
     }
 
     fn is_serving(&self) -> bool {

@@ -9,6 +9,7 @@ use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use roomcast_adapter::cluster::{Bus, ClusterConfig, ClusterFactory};
@@ -23,14 +24,19 @@ use super::node::GatewayNode;
 use super::outages::export_outages;
 use super::reload::{Target, apply, watch_sources};
 use super::{Io, serve};
-use crate::backend::Node;
+use crate::backend::calls::Calls;
 use crate::backend::clients::{ClientHandler, Clients};
+use crate::backend::events::Events;
 use crate::backend::http_api::{self, Settings};
+use crate::backend::{DeadLetters, Node, SetupError};
 use crate::config::{AdapterKind, Config, Loaded, LogFormat, RedisPubSub, Sources};
 use crate::metrics::Metrics;
 
 /// Where the console's own sockets connect, on the api listener.
 const CONSOLE_PATH: &str = "/console/socket.io/";
+
+/// How long what backends are to be told may take at the end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +63,9 @@ pub enum RunError {
         /// What is wrong.
         error: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A backend cannot be used as it is configured.
+    #[error(transparent)]
+    Backend(#[from] SetupError),
 }
 
 /// Serves a configuration until SIGINT or SIGTERM: the binary's main job. Some of it may change meanwhile ([`Reload`]).
@@ -100,10 +109,17 @@ async fn run_changing(
         Clients::start(&config, &factory, &metrics).map_err(|error| RunError::Keys(error.to_string()))?;
     let io = Io::builder().config(Config::clone(&config)).adapter(Arc::clone(&factory)).metrics(metrics);
     let io = io.only_configured_namespaces().build();
-    let namespaces = Namespaces::new(io.clone(), Arc::clone(&clients));
+    let dead_letters = DeadLetters::new(io.metrics());
+    let node =
+        GatewayNode::new(io.clone(), config.adapter.kind, Arc::clone(&clients), Arc::clone(&dead_letters));
+    let calls = Calls::new(Arc::clone(&node) as Arc<dyn Node>, config.engine.max_attachments);
+    let events = Events::new(&config, Arc::new(calls), io.metrics(), &dead_letters)?;
+    events.watch(&factory);
+    let namespaces = Namespaces::new(io.clone(), Arc::clone(&clients), Arc::clone(&events));
     namespaces.reload(&config);
-    // Keys and limits before the rules that go by them.
-    let node = GatewayNode::new(io.clone(), config.adapter.kind, Arc::clone(&clients));
+    // Keys, limits and backends before the rules that go by them.
+    let backends = Arc::clone(&events);
+    targets.push(Box::new(move |config| backends.reload(config)));
     targets.push(Box::new({
         let node = Arc::clone(&node);
         move |config| node.reload(config)
@@ -142,10 +158,11 @@ async fn run_changing(
     settings.abort();
     node.set_serving(false);
     io.close().await;
+    events.drain(DRAIN_TIMEOUT).await;
     factory.shutdown().await;
     let _ = stop_api.send(());
     // A client of the API that keeps its connection open must not keep the node alive.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), api_task).await;
+    let _ = tokio::time::timeout(Duration::from_secs(1), api_task).await;
     Ok(())
 }
 
@@ -153,12 +170,13 @@ async fn run_changing(
 struct Namespaces {
     io: Io,
     clients: Arc<Clients>,
+    events: Arc<Events>,
     handlers: Mutex<HashMap<String, Arc<ClientHandler>>>,
 }
 
 impl Namespaces {
-    fn new(io: Io, clients: Arc<Clients>) -> Self {
-        Self { io, clients, handlers: Mutex::default() }
+    fn new(io: Io, clients: Arc<Clients>, events: Arc<Events>) -> Self {
+        Self { io, clients, events, handlers: Mutex::default() }
     }
 
     /// Gives every namespace its rules. One that is no longer configured keeps those it had until a restart.
@@ -169,7 +187,8 @@ impl Namespaces {
                 handler.reload(rules);
                 continue;
             }
-            let handler = Arc::new(ClientHandler::new(rules.clone(), Arc::clone(&self.clients)));
+            let (clients, events) = (Arc::clone(&self.clients), Arc::clone(&self.events));
+            let handler = Arc::new(ClientHandler::new(rules.clone(), clients, events));
             handlers.insert(rules.name.clone(), Arc::clone(&handler));
             self.io.of(&rules.name).set_handler(handler);
         }
@@ -189,6 +208,7 @@ async fn start_adapter(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Ada
     let (bus, link): (Arc<dyn Bus>, ReadLink) = match kind {
         AdapterKind::Memory => {
             let factory = LocalFactory::with_random_tag().map_err(|error| failed(error.into()))?;
+            factory.set_vacate_after(config.adapter.directory.vacate_after);
             export_counters(metrics, factory.counters());
             export_link(metrics, &(Arc::new(LinkStats::default) as ReadLink));
             return Ok(factory);

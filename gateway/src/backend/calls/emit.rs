@@ -42,6 +42,21 @@ pub(crate) struct Emit {
     compress: Option<bool>,
 }
 
+impl Emit {
+    /// The emit in a namespace: who speaks for one cannot name another.
+    pub(crate) fn within(mut self, namespace: &str) -> Result<Self, Problem> {
+        match &self.namespace {
+            Some(name) if name != namespace => {
+                Err(Problem::new(Code::Forbidden, format!("this may emit in \"{namespace}\" only")))
+            }
+            _ => {
+                self.namespace = Some(namespace.to_owned());
+                Ok(self)
+            }
+        }
+    }
+}
+
 /// The broker has taken it, or it was delivered here when there is none.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Emitted {

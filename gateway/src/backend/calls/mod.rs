@@ -5,6 +5,7 @@
 
 mod args;
 mod caller;
+mod dead_letters;
 mod emit;
 mod manage;
 mod once;
@@ -25,6 +26,7 @@ use roomcast_adapter::Adapter;
 use super::{Code, Node, Problem};
 
 pub(crate) use caller::{Caller, Rights, Scope};
+pub(crate) use dead_letters::{LettersAnswer, LettersQuery, Replay, Replayed};
 pub(crate) use emit::{Batch, BatchAnswer, Emit, Emitted};
 pub(crate) use manage::{Disconnect, Done, Rooms};
 #[allow(unused_imports, reason = "for the transports of brokers")]

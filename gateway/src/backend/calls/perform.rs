@@ -37,6 +37,8 @@ pub(crate) enum Verb {
     GetSocket,
     /// [`super::UserQuery`].
     GetUser,
+    /// [`super::Replay`].
+    Replay,
 }
 
 impl Verb {
@@ -54,6 +56,7 @@ impl Verb {
             Self::GetRoom => "room",
             Self::GetSocket => "socket",
             Self::GetUser => "user_sockets",
+            Self::Replay => "replay",
         }
     }
 
@@ -144,6 +147,7 @@ impl Calls {
             Verb::GetRoom => Answer::new(200, &self.room(caller, read(body)?).await?),
             Verb::GetSocket => Answer::new(200, &self.socket(caller, read(body)?).await?),
             Verb::GetUser => Answer::new(200, &self.user_sockets(caller, read(body)?).await?),
+            Verb::Replay => Answer::new(200, &self.replay(caller, &read(body)?)?),
         }
     }
 }

@@ -23,23 +23,24 @@ struct AuthPayload {
 }
 
 impl Clients {
-    /// Decides whether a client may join its namespace, and remembers what its token says.
-    pub(super) async fn admit(self: Arc<Self>, verifier: &Verifier, socket: &Socket) -> Result<(), Refusal> {
-        let mut member = Member::default();
-        match self.identify(verifier, socket).await {
-            Ok(None) => return Ok(()),
-            Ok(Some(verified)) => member.set_token(verified),
+    /// Finds out who a client is, and remembers what its token says.
+    pub(super) async fn identify(&self, verifier: &Verifier, socket: &Socket) -> Result<(), Refusal> {
+        match self.verified(verifier, socket).await {
+            Ok(None) => Ok(()),
+            Ok(Some(verified)) => {
+                socket.update(|member: &mut Member| member.set_token(verified));
+                Ok(())
+            }
             Err(error) => {
                 tracing::debug!(socket = %socket.id(), %error, "a client was not let in");
                 self.metrics.auth_refused.inc(error.into());
-                return Err(refusal(&error.to_string(), error.code(), error.status()));
+                Err(refusal(&error.to_string(), error.code(), error.status()))
             }
         }
-        self.let_in(socket, member)
     }
 
     /// Who a client is by its token, or nobody where that is allowed.
-    async fn identify(&self, verifier: &Verifier, socket: &Socket) -> Result<Option<Verified>, AuthError> {
+    async fn verified(&self, verifier: &Verifier, socket: &Socket) -> Result<Option<Verified>, AuthError> {
         let settings = verifier.settings();
         let Some(token) = token_of(socket, settings) else {
             return if settings.required { Err(AuthError::Missing) } else { Ok(None) };
@@ -63,8 +64,9 @@ impl Clients {
         }
     }
 
-    /// The rooms of a client that is known, and its place among the sockets of its user.
-    fn let_in(&self, socket: &Socket, mut member: Member) -> Result<(), Refusal> {
+    /// The rooms of a client that is known, by its token or to its backend, and its place among the sockets of its user.
+    pub(super) fn let_in(&self, socket: &Socket) -> Result<(), Refusal> {
+        let Some(mut member) = Member::of(socket) else { return Ok(()) };
         let mut rooms: Vec<Room> = Vec::new();
         if let Some(user) = &member.user {
             let Some(place) = self.sessions.reserve(user) else {

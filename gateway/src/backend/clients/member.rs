@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::sessions::UserPlace;
 use crate::auth::{Grants, Verified};
+use crate::namespace::Socket;
 
 /// What is known of a client that said who it is, or of which a backend said something. Others have none: an anonymous
 /// client costs nothing here.
@@ -23,7 +24,6 @@ pub(crate) struct Member {
     /// When the token was made.
     pub(crate) issued_at: Option<SystemTime>,
     /// What backends keep with the socket: `state` of their replies.
-    #[expect(dead_code, reason = "backends are next")]
     pub(crate) state: Option<Arc<Value>>,
     /// When the session ends, unless it is refreshed.
     pub(crate) expires_at: Option<SystemTime>,
@@ -32,6 +32,16 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    /// What is known of a client, if anything is.
+    pub(crate) fn of(socket: &Socket) -> Option<Self> {
+        socket.get()
+    }
+
+    /// Changes what is known of a client.
+    pub(crate) fn update(socket: &Socket, change: impl FnOnce(&mut Self)) {
+        socket.update(change);
+    }
+
     /// The room of all the sockets of a user.
     pub(crate) fn room_of(user: &str) -> String {
         format!("{USER_ROOMS}{user}")

@@ -4,10 +4,10 @@
 //! that they say are events.
 
 mod admission;
-mod backends;
 mod member;
 mod revocations;
 mod rooms;
+mod routes;
 mod sessions;
 mod shared;
 #[cfg(test)]
@@ -18,12 +18,13 @@ use std::task::Context;
 
 use arc_swap::ArcSwap;
 
+use super::events::Events;
 use crate::auth::AuthError;
 use crate::config::Namespace as Rules;
 use crate::handler::{DisconnectReason, NamespaceHandler, Refusal, Step};
 use crate::namespace::{Ack, Event, Socket};
 
-use member::Member;
+pub(crate) use member::Member;
 pub use revocations::Revocations;
 pub(crate) use shared::Clients;
 
@@ -36,8 +37,8 @@ struct Refused {
 
 const INVALID: Refused = Refused { code: "invalid_request", status: 400 };
 const FORBIDDEN: Refused = Refused { code: "forbidden", status: 403 };
+const NO_BACKEND: Refused = Refused { code: "backend_unavailable", status: 503 };
 const UNKNOWN_EVENT: Refused = Refused { code: "not_found", status: 404 };
-const BACKEND_UNAVAILABLE: Refused = Refused { code: "backend_unavailable", status: 503 };
 
 impl From<AuthError> for Refused {
     fn from(error: AuthError) -> Self {
@@ -50,11 +51,12 @@ pub(crate) struct ClientHandler {
     /// May be replaced while clients are connected: each event goes by the rules that hold when it comes.
     rules: ArcSwap<Rules>,
     clients: Arc<Clients>,
+    events: Arc<Events>,
 }
 
 impl ClientHandler {
-    pub(crate) fn new(rules: Rules, clients: Arc<Clients>) -> Self {
-        Self { rules: ArcSwap::from_pointee(rules), clients }
+    pub(crate) fn new(rules: Rules, clients: Arc<Clients>, events: Arc<Events>) -> Self {
+        Self { rules: ArcSwap::from_pointee(rules), clients, events }
     }
 
     /// Takes other rules, for the clients that are connected too.
@@ -65,19 +67,29 @@ impl ClientHandler {
 
 impl NamespaceHandler for ClientHandler {
     fn admit(&self, socket: &Socket, cx: &mut Context<'_>) -> Step<Result<(), Refusal>> {
-        match self.clients.verifier() {
-            None => Step::Done(Ok(())),
-            Some(verifier) => {
-                let (clients, socket) = (Arc::clone(&self.clients), socket.clone());
-                Step::start(async move { clients.admit(&verifier, &socket).await }, cx)
-            }
+        let (verifier, backend) = (self.clients.verifier(), self.rules.load().connect.clone());
+        if verifier.is_none() && backend.is_none() {
+            return Step::Done(Ok(()));
         }
+        let (clients, events, socket) = (Arc::clone(&self.clients), Arc::clone(&self.events), socket.clone());
+        let admission = async move {
+            if let Some(verifier) = verifier {
+                clients.identify(&verifier, &socket).await?;
+            }
+            // The backend sees the verified claims.
+            if let Some(backend) = backend {
+                events.connect(backend, socket.clone()).await?;
+            }
+            clients.let_in(&socket)
+        };
+        Step::start(admission, cx)
     }
 
     fn connected(&self, socket: &Socket, _: &mut Context<'_>) -> Step<()> {
         if let Some(member) = socket.get::<Member>() {
             self.clients.enter(socket, &member);
         }
+        self.events.connected(&self.rules.load(), socket);
         Step::Done(())
     }
 
@@ -86,14 +98,14 @@ impl NamespaceHandler for ClientHandler {
         if *event.name == *rules.room_emit {
             Self::emit(&rules, socket, &event, cx)
         } else if *event.name == *rules.room_join {
-            Self::join(&rules, socket, event, cx)
+            self.join(&rules, socket, event, cx)
         } else if *event.name == *rules.room_leave {
             Self::leave(socket, &event)
         } else if let Some(verifier) = self.clients.refreshed_by(&event.name) {
             let (clients, socket) = (Arc::clone(&self.clients), socket.clone());
             Step::start(async move { clients.refresh(&verifier, &socket, &event).await }, cx)
         } else {
-            refuse(&event.ack, UNKNOWN_EVENT)
+            self.route(&rules, socket, event, cx)
         }
     }
 
@@ -101,6 +113,11 @@ impl NamespaceHandler for ClientHandler {
         if socket.get::<Member>().is_some() {
             self.clients.leave(socket);
         }
+        Step::Done(())
+    }
+
+    fn disconnecting(&self, socket: &Socket, reason: DisconnectReason, _: &mut Context<'_>) -> Step<()> {
+        self.events.disconnected(&self.rules.load(), socket, reason);
         Step::Done(())
     }
 }

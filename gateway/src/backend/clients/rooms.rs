@@ -8,46 +8,64 @@ use std::time::Instant;
 
 use roomcast_adapter::{Outgoing, Room, Selector, SocketId};
 use roomcast_protocol::socketio::{Args, EncodedPacket};
+use serde_json::Value;
 
 use crate::auth::Grants;
 use crate::config::{Access, Namespace as Rules, is_user_room};
 use crate::handler::Step;
 use crate::namespace::{Ack, Event, Socket, check_event_name};
 
-use super::member::Member;
-use super::{ClientHandler, FORBIDDEN, INVALID, Refused, backends, refuse};
+use super::{ClientHandler, FORBIDDEN, INVALID, Member, NO_BACKEND, Refused, refuse};
 
 /// The longest name of a room that a client may choose, in bytes.
 const MAX_ROOM_NAME: usize = 512;
 
 impl ClientHandler {
-    pub(super) fn join(rules: &Rules, socket: &Socket, event: Event, cx: &mut Context<'_>) -> Step<()> {
+    pub(super) fn join(
+        &self,
+        rules: &Rules,
+        socket: &Socket,
+        event: Event,
+        cx: &mut Context<'_>,
+    ) -> Step<()> {
         let room = match room_of(&event.args) {
             Ok(room) => room,
             Err(refused) => return refuse(&event.ack, refused),
         };
-        let asks_backend = match rules.join_access(&room) {
-            _ if is_reserved(&room, socket) => return refuse(&event.ack, FORBIDDEN),
-            Access::Open => false,
-            Access::Claims if grants(socket, |grants| grants.may_join(&room)) => false,
-            Access::Webhook => true,
-            Access::Claims | Access::Members | Access::Never => return refuse(&event.ack, FORBIDDEN),
-        };
-        let socket = socket.clone();
-        let join = async move {
-            if asks_backend && let Err(refused) = backends::may_join(&socket, &room).await {
-                let _ = event.ack.refuse(refused.code, refused.status);
-                return;
+        match rules.join_access(&room) {
+            _ if is_reserved(&room, socket) => refuse(&event.ack, FORBIDDEN),
+            Access::Open => Step::start(join(socket.clone(), room, event.ack, None), cx),
+            Access::Claims if grants(socket, |grants| grants.may_join(&room)) => {
+                Step::start(join(socket.clone(), room, event.ack, None), cx)
             }
-            match socket.join(room).await {
-                Ok(()) => confirm(&event.ack),
+            Access::Webhook => self.ask_to_join(rules, socket, room, event.ack, cx),
+            Access::Members | Access::Claims | Access::Never => refuse(&event.ack, FORBIDDEN),
+        }
+    }
+
+    fn ask_to_join(
+        &self,
+        rules: &Rules,
+        socket: &Socket,
+        room: Room,
+        ack: Ack,
+        cx: &mut Context<'_>,
+    ) -> Step<()> {
+        let named = rules.rule(&room).and_then(|rule| rule.to.as_ref()).or(rules.connect.as_ref());
+        let Some(backend) = named.cloned().or_else(|| self.events.only()) else {
+            return refuse(&ack, NO_BACKEND);
+        };
+        let (events, socket) = (Arc::clone(&self.events), socket.clone());
+        let asked = events.join(backend, socket.clone(), Arc::clone(&room));
+        let step = async move {
+            match asked.await {
+                Ok(reply) => join(socket, room, ack, reply.ack.clone()).await,
                 Err(error) => {
-                    let status = if error.code() == "too_many_rooms" { 429 } else { 503 };
-                    let _ = event.ack.refuse(error.code(), status);
+                    let _ = ack.refuse(error.code(), error.status());
                 }
             }
         };
-        Step::start(join, cx)
+        Step::start(step, cx)
     }
 
     pub(super) fn leave(socket: &Socket, event: &Event) -> Step<()> {
@@ -68,14 +86,7 @@ impl ClientHandler {
             Ok(target) => target,
             Err(refused) => return refuse(&event.ack, refused),
         };
-        let adapter = socket.namespace_inner().adapter();
-        let allowed = match rules.emit_access(&room) {
-            Access::Open => true,
-            Access::Members => adapter.is_member(socket.id(), &room),
-            Access::Claims => grants(socket, |grants| grants.may_emit(&room)),
-            Access::Webhook | Access::Never => false,
-        };
-        if !allowed {
+        if !may_emit(rules, socket, &room) {
             return refuse(&event.ack, FORBIDDEN);
         }
         let args = event.args.skip(2);
@@ -84,24 +95,7 @@ impl ClientHandler {
             Arc::new(Outgoing { packet, emitted_at: Instant::now(), volatile: false, compress: true });
         let mut selector = Selector::rooms([room]);
         selector.except.push(socket.id().as_str().into());
-        if !event.ack.is_wanted() {
-            if let Err(error) = adapter.broadcast(&selector, &outgoing) {
-                tracing::debug!(%error, "a client's emit did not reach the other nodes");
-            }
-            return Step::Done(());
-        }
-        let confirmed = adapter.broadcast_confirmed(&selector, &outgoing);
-        let ack = event.ack.clone();
-        let answer = async move {
-            match confirmed.await {
-                Ok(()) => confirm(&ack),
-                Err(error) => {
-                    let _ =
-                        ack.refuse(error.code(), if error.code() == "payload_too_large" { 413 } else { 503 });
-                }
-            }
-        };
-        Step::start(answer, cx)
+        relay(socket, &selector, &outgoing, &event.ack, cx)
     }
 }
 
@@ -114,6 +108,57 @@ fn is_reserved(room: &str, socket: &Socket) -> bool {
 /// Whether the token of a client grants it something.
 fn grants(socket: &Socket, asked: impl FnOnce(&Grants) -> bool) -> bool {
     socket.get::<Member>().and_then(|member| member.grants).is_some_and(|grants| asked(&grants))
+}
+
+/// Makes a socket join a room, and answers: with the backend's ack, if it gave one.
+async fn join(socket: Socket, room: Room, ack: Ack, answer: Option<Vec<Value>>) {
+    match (socket.join(room).await, answer.map(Args::from_json_values)) {
+        (Ok(()), Some(Ok(args))) => drop(ack.send(args)),
+        (Ok(()), _) => confirm(&ack),
+        (Err(error), _) => {
+            let status = if error.code() == "too_many_rooms" { 429 } else { 503 };
+            let _ = ack.refuse(error.code(), status);
+        }
+    }
+}
+
+/// Whether a client may emit to a room.
+pub(super) fn may_emit(rules: &Rules, socket: &Socket, room: &str) -> bool {
+    match rules.emit_access(room) {
+        Access::Open => true,
+        Access::Members => socket.namespace_inner().adapter().is_member(socket.id(), room),
+        Access::Claims => grants(socket, |grants| grants.may_emit(room)),
+        Access::Webhook | Access::Never => false,
+    }
+}
+
+/// Emits for a client, which learns that the broker has it if it asked for an ack.
+pub(super) fn relay(
+    socket: &Socket,
+    selector: &Selector,
+    outgoing: &Arc<Outgoing>,
+    ack: &Ack,
+    cx: &mut Context<'_>,
+) -> Step<()> {
+    let adapter = socket.namespace_inner().adapter();
+    if !ack.is_wanted() {
+        if let Err(error) = adapter.broadcast(selector, outgoing) {
+            tracing::debug!(%error, "a client's emit did not reach the other nodes");
+        }
+        return Step::Done(());
+    }
+    let confirmed = adapter.broadcast_confirmed(selector, outgoing);
+    let ack = ack.clone();
+    let answer = async move {
+        match confirmed.await {
+            Ok(()) => confirm(&ack),
+            Err(error) => {
+                let status = if error.code() == "payload_too_large" { 413 } else { 503 };
+                let _ = ack.refuse(error.code(), status);
+            }
+        }
+    };
+    Step::start(answer, cx)
 }
 
 fn room_of(args: &Args) -> Result<Room, Refused> {

@@ -9,9 +9,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::body::Format;
 use super::{Api, perform, read, tail};
 use crate::backend::calls::{
-    Batch, BatchAnswer, Caller, Disconnect, Done, Emit, Emitted, NodesAnswer, OneSocket, Page,
-    Request as Ask, RequestAnswer, Revoke, RoomAnswer, Rooms, RoomsAnswer, RoomsQuery, Scope, ServerEmit,
-    ServerEmitted, SocketsAnswer, TailQuery, Verb,
+    Batch, BatchAnswer, Caller, Disconnect, Done, Emit, Emitted, LettersAnswer, LettersQuery, NodesAnswer,
+    OneSocket, Page, Replay, Replayed, Request as Ask, RequestAnswer, Revoke, RoomAnswer, Rooms, RoomsAnswer,
+    RoomsQuery, Scope, ServerEmit, ServerEmitted, SocketsAnswer, TailQuery, Verb,
 };
 
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -270,6 +270,21 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "Lists the live nodes.",
         &[answered::<NodesAnswer>(200, "The nodes.")],
         || get(read::nodes),
+    ),
+    look::<LettersQuery>(
+        ("dead_letters", "/v1/dead-letters"),
+        Method::Get,
+        Scope::Admin,
+        "Lists events that could not be delivered to backends of this node.",
+        &[answered::<LettersAnswer>(200, "A page.")],
+        || get(read::dead_letters),
+    ),
+    call::<Replay>(
+        ("replay", "/v1/dead-letters/replay"),
+        Scope::Admin,
+        "Sends events again that could not be delivered to backends of this node.",
+        &[answered::<Replayed>(200, "What became of them.")],
+        || with_body(Verb::Replay),
     ),
 ];
 

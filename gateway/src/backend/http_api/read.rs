@@ -11,7 +11,9 @@ use serde::Deserialize;
 
 use super::body::Format;
 use super::{Api, Problem};
-use crate::backend::calls::{Caller, Disconnect, Page, RoomQuery, RoomsQuery, SocketQuery, UserQuery};
+use crate::backend::calls::{
+    Caller, Disconnect, LettersQuery, Page, RoomQuery, RoomsQuery, SocketQuery, UserQuery,
+};
 
 /// Where to look.
 #[derive(Deserialize, JsonSchema)]
@@ -118,4 +120,13 @@ pub(super) async fn nodes(
     format: Format,
 ) -> Answer {
     format.answer(StatusCode::OK, &api.calls.nodes(&caller)?)
+}
+
+pub(super) async fn dead_letters(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    format: Format,
+    asked: Asked<LettersQuery>,
+) -> Answer {
+    format.answer(StatusCode::OK, &api.calls.dead_letters(&caller, &query(asked)?)?)
 }
