@@ -120,7 +120,7 @@ describe("the look of the console", { skip: REFERENCE }, () => {
       stoppers.push(...nodes.map(({ stop }) => stop));
       const sockets = [];
       const opened = await Console.open(browser, nodes[0], { width: 1280, height: 820, deviceScaleFactor: 1.5 });
-      const end = Date.now() + 62_000;
+      const end = Date.now() + 57_000;
       for (let turn = 0; Date.now() < end; turn++) {
         const wave = 1 + Math.sin(turn / 40);
         if (turn % 6 === 0 && sockets.length < 80) {

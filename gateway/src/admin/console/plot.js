@@ -12,7 +12,7 @@ const GAP = 4;
 export function ceiling(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999_999);
+  return [1, 2, 3, 5, 8, 10].map((step) => step * power).find((step) => step >= value * 0.999_999);
 }
 
 /**
