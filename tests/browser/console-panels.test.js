@@ -5,7 +5,7 @@ import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
-import { emit, get, roomSize } from "../node/helpers/api.js";
+import { emit, get, post, roomSize } from "../node/helpers/api.js";
 import { startOwnBroker } from "../node/helpers/brokers.js";
 import { launchBrowser } from "../node/helpers/browser.js";
 import { TRANSPORTS, connect, join } from "../node/helpers/clients.js";
@@ -186,6 +186,13 @@ describe("the console", { skip: REFERENCE }, () => {
       await page.click("#emit-b");
       await shows("#log-b", /✓ ack \{"ok":true\}$/);
       await shows("#log-a", /←message "<3 bytes>", "€"$/);
+
+      // A backend that asks gets the answers of both.
+      const asked = await post(node, "/v1/request", { namespace: "/chat", to: { rooms: ["lobby"] }, event: "who", args: [1] });
+      if (asked.status !== 404) {
+        assert.deepEqual(asked.body.acks.map(({ args }) => args).sort(), [["A has it"], ["B has it"]]);
+        await shows("#log-a", /←who 1.*→ack "A has it"$/);
+      }
 
       // What no backend takes is refused, and told.
       await page.selectOption("#emit-to", "server");

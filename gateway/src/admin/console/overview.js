@@ -126,7 +126,7 @@ function renderFigures() {
   show("traffic-note", `${joined(bytes(totals.bytes_received))} in, ${joined(bytes(totals.bytes_sent))} out since start`);
   show("events-note", `${count(totals.events_received)} since start`);
   show("deliveries-note", `${count(totals.deliveries)} since start`);
-  show("drops-note", `${count(totals.dropped)} since start: volatile, slow or cut off`);
+  show("drops-note", `${count(totals.dropped)} since start, for all reasons`);
   show("latency-note", now.p99 === null ? `no writes in ${LATENCY_WINDOW} s` : `99 of 100 within ${joined(brief(now.p99))}`);
   renderPlots();
 }
