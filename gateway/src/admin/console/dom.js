@@ -25,6 +25,9 @@ function set(element, attributes) {
   }
 }
 
+/** A text in which `this` is code. */
+export const prose = (text) => text.split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part));
+
 /** Writes a text wherever the page shows this figure. */
 export function show(name, text) {
   for (const at of document.querySelectorAll(`[data-metric="${name}"]`)) if (at.textContent !== text) at.textContent = text;
@@ -32,6 +35,8 @@ export function show(name, text) {
 
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 export const count = (value) => (value < 100_000 ? Math.round(value).toLocaleString("en") : compact.format(value));
+/** A count with its noun: "1 room", "2 rooms". */
+export const many = (value, noun) => `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
 export const rate = (value) => (value > 0 && value < 10 ? value.toFixed(1).replace(".0", "") : count(value));
 
 /** Bytes as [number, unit]. */

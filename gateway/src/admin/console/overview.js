@@ -1,6 +1,6 @@
 // What the node counts, and who is in its cluster. Totals that only grow become rates here.
 
-import { $, brief, bytes, clock, count, duration, el, options, rate, show } from "./dom.js";
+import { $, brief, bytes, clock, count, duration, el, many, options, rate, show } from "./dom.js";
 import { Plot } from "./plot.js";
 import { Refused, askJson, isLocked, onUnlock } from "./session.js";
 
@@ -179,8 +179,7 @@ function renderNodes() {
       number(node.live ? node.sockets : 0), number(node.live ? node.rooms : 0));
   });
   $("node-rows").replaceChildren(...rows);
-  const { length } = stats.nodes;
-  show("nodes", `${length} ${length === 1 ? "node" : "nodes"}`);
+  show("nodes", many(stats.nodes.length, "node"));
 }
 
 /** Two ticks must not overtake each other when the node is slow. */

@@ -2,7 +2,7 @@
 
 import { callsOf } from "./calls.js";
 import { curl } from "./curl.js";
-import { $, copy, el, options } from "./dom.js";
+import { $, copy, el, options, prose } from "./dom.js";
 import { ask, hasKey, onUnlock, sentence } from "./session.js";
 
 /** What a form begins with, by the name of the field. */
@@ -76,7 +76,7 @@ function make(field, index) {
   };
   const { control, controls, read } = field.kind === "whom" ? whom(common, field) : CONTROLS[field.kind](common, field);
   const label = el("label", { for: id }, field.name, field.required ? null : el("small", {}, " optional"));
-  const element = el("div", { class: "field" }, label, control, help ? el("p", { class: "help", id: `${id}-help` }, help) : null);
+  const element = el("div", { class: "field" }, label, control, help ? el("p", { class: "help", id: `${id}-help` }, ...prose(help)) : null);
   return { field, element, control: controls.at(-1), read };
 }
 
@@ -88,7 +88,7 @@ function choose() {
   const more = inputs.filter((input) => !isPlain(input));
   $("call-more-fields").replaceChildren(...more.map(({ element }) => element));
   $("call-more").hidden = more.length === 0;
-  $("call-summary").textContent = chosen.summary;
+  $("call-summary").replaceChildren(...prose(chosen.summary));
   $("call-send").textContent = `Send ${chosen.method}`;
   render();
 }

@@ -1,7 +1,7 @@
 // Rooms of the cluster with their counts, by pages, and the sockets of a room. A node that lists no rooms still tells
 // about one whose name is known.
 
-import { $, count, el, json } from "./dom.js";
+import { $, count, el, json, many } from "./dom.js";
 import { Refused, askJson, isLocked, onUnlock, sentence, withQuery } from "./session.js";
 
 const PAGE = 100;
@@ -32,10 +32,11 @@ async function load(anew) {
     listed = true;
     rooms.push(...page.rooms);
     cursor = page.cursor ?? null;
-    tell(`${count(rooms.length)} rooms${cursor ? " so far" : ""}.${missing(page.missing_nodes)}`);
+    tell(`${many(rooms.length, "room")}${cursor ? " so far" : ""}.${missing(page.missing_nodes)}`);
   } catch (error) {
     if (mine !== turn) return;
     cursor = null;
+    listed = false;
     if (error instanceof Refused && error.status === 404) tell("This node does not list rooms. Type the name of one, and look it up.");
     else tell(sentence(error), true);
   }
@@ -52,8 +53,8 @@ function render() {
   $("rooms-table").hidden = shown.length === 0;
   $("rooms-more").hidden = cursor === null;
   if (listed && wanted && !shown.length) {
-    tell(`None of ${count(rooms.length)} rooms${cursor ? " so far" : ""} has this in its name.`);
-  } else if (listed && wanted) tell(`${count(shown.length)} of ${count(rooms.length)} rooms${cursor ? " so far" : ""}.`);
+    tell(`None of ${many(rooms.length, "room")}${cursor ? " so far" : ""} has this in its name.`);
+  } else if (listed && wanted) tell(`${count(shown.length)} of ${many(rooms.length, "room")}${cursor ? " so far" : ""}.`);
 }
 
 // ---- One room ----
@@ -75,7 +76,7 @@ async function open(room) {
     if (asked !== chosen) return;
     const share = answer.exact ? "" : " at least";
     $("room-count").textContent =
-      `${share} ${count(answer.sockets)} ${answer.sockets === 1 ? "socket" : "sockets"} in the cluster.${missing(answer.missing_nodes)}`.trim();
+      `${share} ${many(answer.sockets, "socket")} in the cluster.${missing(answer.missing_nodes)}`.trim();
     if (answer.sockets) await sockets(asked);
   } catch (error) {
     if (asked === chosen) $("room-count").textContent = sentence(error);

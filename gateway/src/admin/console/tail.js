@@ -90,7 +90,8 @@ export function start() {
   $("tail-form").onsubmit = (event) => {
     event.preventDefault();
     if (running) stop();
-    else if (!isLocked()) run();
+    else if (isLocked()) state("The node wants a key first.", true);
+    else run();
   };
   // Another question is another stream.
   $("tail-form").onchange = () => {
