@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
+use prometheus::core::Metric as _;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
@@ -234,9 +235,14 @@ impl Metrics {
             .sum()
     }
 
-    /// How many writes were timed from their emit, and the seconds that they took together.
-    pub fn emit_to_write_totals(&self) -> (u64, f64) {
-        (self.emit_to_write.get_sample_count(), self.emit_to_write.get_sample_sum())
+    /// How many writes took no longer than so many seconds since their emit, for each bound of the histogram and for none,
+    /// as of one moment.
+    pub fn emit_to_write_buckets(&self) -> Vec<(f64, u64)> {
+        let metric = self.emit_to_write.metric();
+        let histogram = metric.get_histogram();
+        let bounded = histogram.get_bucket().iter();
+        let bounded = bounded.map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()));
+        bounded.chain([(f64::INFINITY, histogram.get_sample_count())]).collect()
     }
 
     /// Adds a figure that somebody else keeps. An error says that the name is taken or is none.

@@ -76,6 +76,7 @@ pub fn router(node: Arc<dyn Node>, settings: Settings) -> Router {
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
         .route("/console", get(admin::console))
+        .route("/console/assets/{name}", get(admin::asset))
         .route("/console/stats", get(admin::stats))
         .fallback(super::problem::no_such_path)
         .method_not_allowed_fallback(super::problem::no_such_method)
