@@ -152,8 +152,13 @@ class Alerts(unittest.TestCase):
 
     def test_links_of_the_runbooks_lead_somewhere(self):
         for path in [*(DOCS / "runbooks").glob("*.md"), DOCS / "kubernetes.md"]:
-            for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
-                self.assertTrue((path.parent / link).exists(), f"{path.name}: {link}")
+            for link, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", path.read_text()):
+                target = (path.parent / link) if link else path
+                self.assertTrue(target.exists(), f"{path.name}: {link}")
+                if anchor:
+                    headings = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
+                    slugs = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+                    self.assertIn(anchor, slugs, f"{path.name}: {link}")
 
     def test_they_mean_this_release_alone(self):
         series = f'namespace="{NAMESPACE}",job="{RELEASE}"'
