@@ -20,7 +20,6 @@ BY_TEMPLATE = [
     ({"config": {"api": {"listen": "127.0.0.1:3001"}}}, "config.api.listen is 127.0.0.1:3001: nothing outside the pod"),
     ({"config": {"public": {"listen": "[::1]:3000"}}}, "config.public.listen is [::1]:3000"),
     ({"config": {"public": {"listen": "0.0.0.0:3001"}}}, "have the same port"),
-    ({"config": {"api": {"keys": ["a-key-in-the-open"]}}}, "config.api.keys has a key itself"),
     ({"httpRoute": {"enabled": True}}, "set httpRoute.parentRefs"),
     (
         {"metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}},
@@ -70,6 +69,12 @@ BY_SCHEMA = [
     ({"replicaCount": "three"}, "replicaCount: Invalid type. Expected: integer, given: string"),
     ({"replicaCount": -1}, "replicaCount: Must be greater than or equal to 0"),
     ({"apiKeys": {"values": ["short"]}}, "apiKeys.values.0: String length must be greater than or equal to 16"),
+    # They would stand in a ConfigMap.
+    ({"config": {"api": {"keys": ["a-key-in-the-open"]}}}, "config.api.keys.0: Does not match pattern '^(env|file):.+'"),
+    (
+        {"config": {"adapter": {"nats": {"nkey_seed": "SU-a-seed-in-the-open"}}}},
+        "config.adapter.nats.nkey_seed: Does not match pattern '^(env|file):.+'",
+    ),
     ({"ingress": {"flavor": "nginxx"}}, 'ingress.flavor must be one of the following: "none", "nginx"'),
     # The API is for the cluster: there is no type to choose.
     ({"service": {"api": {"type": "LoadBalancer"}}}, "Additional property type is not allowed"),

@@ -42,11 +42,6 @@ What a schema cannot say: values that are fine by themselves and cannot work tog
 {{- if contains "@" (default "" $config.adapter.url) }}
 {{- $problems = append $problems "config.adapter.url has a password, and would stand in a ConfigMap: use broker.existingSecret or broker.url." }}
 {{- end }}
-{{- range $config.api.keys }}
-{{- if not (regexMatch "^(env|file):" .) }}
-{{- $problems = append $problems "config.api.keys has a key itself, and would stand in a ConfigMap: use apiKeys, or \"env:NAME\" or \"file:PATH\"." }}
-{{- end }}
-{{- end }}
 
 {{- /* Listeners. */}}
 {{- range $name := list "public" "api" }}
