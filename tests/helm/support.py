@@ -1,13 +1,16 @@
 """Renders the chart, and judges what came out. Nothing here talks to a cluster: there is none."""
 
+import contextlib
 import copy
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import jsonschema
@@ -35,6 +38,14 @@ REDIS = {
     "config": {"adapter": {"kind": "redis"}},
     "broker": {"existingSecret": "broker"},
     "apiKeys": {"generate": False, "existingSecret": "keys"},
+}
+
+# Over a rendered configuration: a node of it that runs here, beside others.
+HERE_AND_NOW = {
+    "public": {"listen": "127.0.0.1:0"},
+    "api": {"listen": "127.0.0.1:0", "keys": ["0123456789abcdef"]},
+    "reload": {"interval": "100ms"},
+    "log": {"format": "text"},
 }
 
 # Every object that the chart can make, all at once.
@@ -101,6 +112,14 @@ def _rendered(values, file, kube):
 def render(values=None, file=None, kube="1.33"):
     """The objects of the chart."""
     return copy.deepcopy(_rendered(json.dumps(values or {}, sort_keys=True), file, kube))
+
+
+def render_on(address):
+    """The objects as an upgrade makes them, where the chart can look into the cluster."""
+    args = ["--namespace", NAMESPACE, "--dry-run=server", "--kube-apiserver", address, "--kube-token", "none"]
+    result = helm("template", RELEASE, CHART, *args)
+    assert result.returncode == 0, result.stderr
+    return list(yaml.load_all(result.stdout, _Loader))
 
 
 def refusal(values, file=None):
@@ -199,6 +218,33 @@ def judge(item, kube):
     except jsonschema.ValidationError as error:
         where = "/".join(map(str, error.absolute_path))
         raise AssertionError(f"{item['kind']} {item['metadata'].get('name')}: {where}: {error.message}") from error
+
+
+@contextlib.contextmanager
+def running(folder, path):
+    """A node with a configuration that listens on free ports: (its process, its log, the addresses of both listeners)."""
+    log = Path(folder) / "log"
+    with log.open("w") as output:
+        node = subprocess.Popen([roomcast(), "serve", "--config", path], stderr=output)
+    try:
+        found = re.compile(r"ready: .*public=(\S+) api=(\S+)")
+        until(lambda: found.search(log.read_text()), log)
+        yield node, log, found.search(log.read_text()).groups()
+    finally:
+        node.terminate()
+        try:
+            node.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            node.kill()
+            node.wait()
+
+
+def until(condition, log):
+    """Waits for something to become true; the log says why it did not."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
 
 
 def roomcast():

@@ -6,11 +6,32 @@ import json
 import os
 import subprocess
 import tempfile
-import time
+import threading
 import unittest
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from support import EVERYTHING, FILES, NAME, REDIS, config, container, every, find, merged, notes, pod, render, roomcast
+from support import (
+    EVERYTHING,
+    FILES,
+    HERE_AND_NOW,
+    NAME,
+    NAMESPACE,
+    REDIS,
+    config,
+    container,
+    every,
+    find,
+    merged,
+    notes,
+    pod,
+    render,
+    render_on,
+    roomcast,
+    running,
+    until,
+)
+
 
 SECRETS = "/run/secrets/roomcast"
 KEY = "0123456789abcdef0123"
@@ -82,6 +103,44 @@ class Rendered(unittest.TestCase):
             self.assertIn("api.keys", result.stderr)
 
 
+class Cluster:
+    """As much of a Kubernetes API as `lookup` asks for."""
+
+    def __init__(self, objects):
+        secrets = {"name": "secrets", "kind": "Secret", "namespaced": True, "singularName": "secret", "verbs": ["get"]}
+        answers = {
+            "/version": {"major": "1", "minor": "33", "gitVersion": "v1.33.0"},
+            "/api": {"kind": "APIVersions", "versions": ["v1"]},
+            "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
+            "/api/v1": {"kind": "APIResourceList", "groupVersion": "v1", "resources": [secrets]},
+            **objects,
+        }
+
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self):
+                found = answers.get(self.path.split("?")[0])
+                missing = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
+                body = json.dumps(found or missing).encode()
+                self.send_response(200 if found else 404)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
 class Secrets(unittest.TestCase):
     def test_secrets_that_are_there_already_are_mounted_as_files(self):
         values = merged(REDIS, {"apiKeys": {"existingSecretKeys": ["one", "two"]}, "broker": {"existingSecretKey": "url"}})
@@ -123,6 +182,14 @@ class Secrets(unittest.TestCase):
         self.assertEqual(len(key), 40)
         self.assertEqual(config()["api"]["keys"], [f"file:{SECRETS}/api-key"])
         self.assertEqual(every(render(merged(REDIS, {"apiKeys": {"generate": True}})), "Secret"), [])
+
+    def test_the_key_that_was_made_is_kept(self):
+        kept = base64.b64encode(b"made-at-the-first-installation").decode()
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": NAME}, "data": {"api-key": kept}}
+        with Cluster({f"/api/v1/namespaces/{NAMESPACE}/secrets/{NAME}": secret}) as address:
+            self.assertEqual(find(render_on(address), "Secret", NAME)["data"], {"api-key": kept})
+        with Cluster({}) as address:
+            self.assertNotEqual(find(render_on(address), "Secret", NAME)["data"], {"api-key": kept})
 
     def test_further_secrets_are_files_and_variables(self):
         values = {"secrets": {"values": {"A": "b"}, "existingSecrets": ["more"]}}
@@ -168,32 +235,18 @@ class Restarts(unittest.TestCase):
 
     def test_a_running_node_does_take_it_up(self):
         """The chart's list of what needs no restart is true."""
-        listen = {"public": {"listen": "127.0.0.1:0"}, "api": {"listen": "127.0.0.1:0"}, "reload": {"interval": "100ms"}}
-        before = merged(config(), listen, {"log": {"format": "text"}})
-        after = merged(before, self.TAKEN["config"], {"api": {"keys": before["api"]["keys"] + ["another-key-of-the-api"]}})
+        before = merged(config(), HERE_AND_NOW)
+        after = merged(before, self.TAKEN["config"], {"api": {"keys": ["0123456789abcdef", "another-key-of-the-api"]}})
         with tempfile.TemporaryDirectory() as folder:
             path = write_as_mounted(folder, before)
-            log = Path(folder) / "log"
-            with log.open("w") as output:
-                node = subprocess.Popen([roomcast(), "serve", "--config", path], stderr=output)
-            try:
-                self.until(lambda: "ready: " in log.read_text(), log)
+            with running(folder, path) as (_, log, _):
                 write_as_mounted(folder, after)
-                self.until(lambda: "the configuration has been taken" in log.read_text(), log)
-            finally:
-                node.terminate()
-                node.wait(timeout=20)
+                until(lambda: "the configuration has been taken" in log.read_text(), log)
             text = log.read_text()
             for key in ("api.keys", "namespace", "log.level", "reload.interval"):
                 self.assertIn(key, text)
             self.assertNotIn("a restart is needed", text)
             self.assertNotIn("not taken", text)
-
-    def until(self, condition, log):
-        deadline = time.monotonic() + 30
-        while not condition():
-            self.assertLess(time.monotonic(), deadline, log.read_text())
-            time.sleep(0.05)
 
 
 class Notes(unittest.TestCase):

@@ -4,8 +4,10 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 import unittest
+from pathlib import Path
 
 import yaml
 
@@ -24,10 +26,15 @@ class Lint(unittest.TestCase):
         expected = {"memory", "redis", "redis-cluster", "nats", "large"}
         self.assertEqual({file[len("values-") : -len(".yaml")] for file in FILES if file}, expected)
 
-    def test_the_package_has_what_the_templates_read(self):
-        listed = {path.name for path in (CHART / "dashboards").glob("*.json")}
-        self.assertEqual(listed, {"overview.json", "node.json", "backend.json"})
-        self.assertTrue((CHART / "files" / "alerts.yaml").exists())
+    def test_the_package_is_as_good_as_the_folder(self):
+        with tempfile.TemporaryDirectory() as folder:
+            result = helm("package", CHART, "--destination", folder)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            (package,) = Path(folder).glob("roomcast-*.tgz")
+            args = ["--values", CHART / "values-large.yaml", "--kube-version", "1.33"]
+            packed, unpacked = (helm("template", "r", chart, *args) for chart in (package, CHART))
+            self.assertEqual(packed.returncode, 0, packed.stderr)
+            self.assertEqual(packed.stdout, unpacked.stdout)
 
 
 class Matrix(unittest.TestCase):

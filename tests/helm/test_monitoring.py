@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import tempfile
-import time
 import unittest
 import urllib.request
 from pathlib import Path
@@ -17,6 +16,7 @@ from support import (
     CHART,
     DOCS,
     HERE,
+    HERE_AND_NOW,
     NAME,
     NAMESPACE,
     REDIS,
@@ -26,7 +26,7 @@ from support import (
     find,
     merged,
     render,
-    roomcast,
+    running,
 )
 
 # What Prometheus itself puts on every series of the monitors. A label `namespace` of Roomcast's own is renamed by it.
@@ -289,21 +289,11 @@ class Dashboards(unittest.TestCase):
 def exported():
     """What a node exports: each metric's labels, and their values. Histograms by their name and by those of their series."""
     with tempfile.TemporaryDirectory() as folder:
-        listen = {"public": {"listen": "127.0.0.1:0"}, "api": {"listen": "127.0.0.1:0", "keys": ["0123456789abcdef"]}}
-        path, log = Path(folder) / "roomcast.json", Path(folder) / "log"
-        path.write_text(json.dumps(merged(config(), listen, {"log": {"format": "text"}})))
-        with log.open("w") as output:
-            node = subprocess.Popen([roomcast(), "serve", "--config", path], stderr=output)
-        try:
-            deadline = time.monotonic() + 30
-            while not (address := re.search(r"ready: (http://\S+)/console", log.read_text())):
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.05)
-            with urllib.request.urlopen(address[1] + "/metrics", timeout=10) as answer:
+        path = Path(folder) / "roomcast.json"
+        path.write_text(json.dumps(merged(config(), HERE_AND_NOW)))
+        with running(folder, path) as (_, _, (_, api)):
+            with urllib.request.urlopen(f"http://{api}/metrics", timeout=10) as answer:
                 page = answer.read().decode()
-        finally:
-            node.terminate()
-            node.wait(timeout=20)
     checked = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, text=True, timeout=60)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     metrics = {}

@@ -1,8 +1,28 @@
 """The pod: what it runs, as whom, how it is watched, where it is put, and how it ends."""
 
+import json
+import subprocess
+import tempfile
 import unittest
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
-from support import KUBERNETES, NAME, REDIS, RELEASE, container, every, find, merged, pod, render
+from support import (
+    HERE_AND_NOW,
+    KUBERNETES,
+    NAME,
+    REDIS,
+    RELEASE,
+    config,
+    container,
+    every,
+    find,
+    merged,
+    pod,
+    render,
+    roomcast,
+    running,
+)
 
 
 class Container(unittest.TestCase):
@@ -209,6 +229,20 @@ class TestPod(unittest.TestCase):
         self.assertEqual(urls["handshake"], ["healthcheck", "--url", handshake])
         services = {item["metadata"]["name"] for item in every(objects, "Service")}
         self.assertLessEqual({NAME, f"{NAME}-api"}, services)
+
+    def test_what_it_asks_is_answered_by_a_node(self):
+        containers = find(render(), "Pod")["spec"]["containers"]
+        urls = {only["name"]: urlsplit(only["args"][-1]) for only in containers}
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "roomcast.json"
+            path.write_text(json.dumps(merged(config(), HERE_AND_NOW)))
+            with running(folder, path) as (_, _, (public, api)):
+                for name, address in (("ready", api), ("handshake", public)):
+                    url = urlunsplit(urls[name]._replace(netloc=address))
+                    check = [roomcast(), "healthcheck", "--url", url]
+                    result = subprocess.run(check, capture_output=True, text=True, timeout=60)
+                    self.assertEqual(result.returncode, 0, f"{url}: {result.stderr}")
+                    self.assertIn('"ready":true' if name == "ready" else '"sid":', result.stdout)
 
     def test_no_polling_where_it_is_off(self):
         only_websocket = {"config": {"engine": {"transports": ["websocket"]}}}
