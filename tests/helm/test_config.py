@@ -4,6 +4,7 @@ changes need new pods."""
 import base64
 import json
 import os
+import re
 import subprocess
 import tempfile
 import threading
@@ -34,7 +35,7 @@ from support import (
 
 
 SECRETS = "/run/secrets/roomcast"
-KEY = "0123456789abcdef0123"
+KEY = "0123456789abcdef0123456789abcdef"
 URLS = {"redis": "redis-cluster://:hunter2@127.0.0.1:6379", "nats": "nats://u:hunter2@127.0.0.1:4222"}
 
 
@@ -58,10 +59,8 @@ def write_as_mounted(folder, rendered):
     folder = Path(folder)
     text = json.dumps(rendered).replace(SECRETS, str(folder))
     kind = rendered["adapter"]["kind"]
-    for reference in rendered["api"].get("keys", []) + [rendered["adapter"].get("url", "")]:
-        if reference.startswith("file:"):
-            name = reference.rsplit("/", 1)[1]
-            (folder / name).write_text(URLS[kind] if name == "broker-url" else KEY)
+    for name in re.findall(f"file:{SECRETS}/([\\w-]+)", json.dumps(rendered)):
+        (folder / name).write_text(URLS[kind] if name == "broker-url" else KEY)
     path = folder / "roomcast.json"
     path.write_text(text)
     return path
@@ -206,11 +205,17 @@ class Secrets(unittest.TestCase):
         self.assertEqual(spec["securityContext"]["fsGroup"], spec["securityContext"]["runAsGroup"])
 
 
+AUTH = {
+    "auth": {"jwt": {"secret": f"file:{SECRETS}/JWT_SECRET", "required": False}},
+    "limits": {"events_per_second": 50},
+}
+
+
 class Restarts(unittest.TestCase):
     """A change rolls the pods only where a running node could not take it up."""
 
     TAKEN = {
-        "config": {"namespace": [{"name": "/"}, {"name": "/chat"}], "log": {"level": "debug"}, "reload": {"interval": "1s"}},
+        "config": {"namespace": [{"name": "/"}, {"name": "/chat"}], "log": {"level": "debug"}, "reload": {"interval": "1s"}, **AUTH},
         "apiKeys": {"existingSecretKeys": ["one", "two"]},
     }
 
@@ -243,7 +248,7 @@ class Restarts(unittest.TestCase):
                 write_as_mounted(folder, after)
                 until(lambda: "the configuration has been taken" in log.read_text(), log)
             text = log.read_text()
-            for key in ("api.keys", "namespace", "log.level", "reload.interval"):
+            for key in ("api.keys", "namespace", "auth.jwt", "limits", "log.level", "reload.interval"):
                 self.assertIn(key, text)
             self.assertNotIn("a restart is needed", text)
             self.assertNotIn("not taken", text)

@@ -70,6 +70,14 @@ BY_SCHEMA = [
     ({"replicaCount": -1}, "replicaCount: Must be greater than or equal to 0"),
     ({"apiKeys": {"values": ["short"]}}, "apiKeys.values.0: String length must be greater than or equal to 16"),
     # They would stand in a ConfigMap.
+    (
+        {"config": {"auth": {"jwt": {"secret": "a-secret-in-the-open"}}}},
+        "config.auth.jwt.secret: Does not match pattern '^(env|file):.+'",
+    ),
+    (
+        {"config": {"api": {"key": [{"name": "orders", "secret": "a-key-in-the-open"}]}}},
+        "config.api.key.0.secret: Does not match pattern '^(env|file):.+'",
+    ),
     ({"config": {"api": {"keys": ["a-key-in-the-open"]}}}, "config.api.keys.0: Does not match pattern '^(env|file):.+'"),
     (
         {"config": {"adapter": {"nats": {"nkey_seed": "SU-a-seed-in-the-open"}}}},
@@ -114,6 +122,7 @@ class Refusals(unittest.TestCase):
             merged(REDIS, {"broker": {"existingSecret": ""}}, from_environment),
             merged(REDIS, {"broker": {"existingSecret": ""}, "config": {"adapter": {"url": "env:BROKER"}}}),
             {"apiKeys": {"generate": False}, "config": {"api": {"keys": ["env:KEY"]}}},
+            {"apiKeys": {"generate": False}, "config": {"api": {"key": [{"name": "orders", "secret": "env:KEY"}]}}},
             {"httpRoute": GATEWAY},
             {"replicaCount": 0},
             {"global": {"anything": 1}},
