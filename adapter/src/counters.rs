@@ -30,6 +30,16 @@ impl Gauge {
         self.0.store(number.into(), Ordering::Relaxed);
     }
 
+    /// Raises the number.
+    pub(crate) fn up(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Lowers the number, by no more than it was raised.
+    pub(crate) fn down(&self, count: u64) {
+        self.0.fetch_sub(count, Ordering::Relaxed);
+    }
+
     /// The number now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -57,6 +67,8 @@ pub struct Counters {
     pub overloads: Counter,
     /// Broadcasts that asked nobody because too many acks were awaited.
     pub acks_refused: Counter,
+    /// Acks that sockets of this node owe, now.
+    pub acks_awaited: Gauge,
     /// Messages that the broker took.
     pub published: Counter,
     /// Bytes of the messages that the broker took.

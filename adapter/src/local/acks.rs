@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use roomcast_protocol::socketio::{AckId, Args};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::counters::Counters;
 use crate::id::SocketId;
 
 /// Answers that may be awaited at once in one namespace: sockets asked, summed over all emits.
@@ -44,11 +45,12 @@ struct Inner {
 pub(crate) struct AckTable {
     inner: Mutex<Inner>,
     max_awaited: usize,
+    counters: Arc<Counters>,
 }
 
 impl AckTable {
-    pub(crate) fn new(max_awaited: usize) -> Self {
-        Self { inner: Mutex::default(), max_awaited }
+    pub(crate) fn new(max_awaited: usize, counters: Arc<Counters>) -> Self {
+        Self { inner: Mutex::default(), max_awaited, counters }
     }
 
     /// Takes an id under which `count` sockets will be asked. `None` when too many acks are awaited already.
@@ -58,6 +60,7 @@ impl AckTable {
             return None;
         }
         inner.awaited += count;
+        self.counters.acks_awaited.up(count as u64);
         // After 2^32 emits the counter comes round to ids that may be pending still.
         while inner.asks.contains_key(&inner.next) {
             inner.next = inner.next.wrapping_add(1);
@@ -81,6 +84,7 @@ impl AckTable {
         let Some(id) = id.as_u64().and_then(|id| u32::try_from(id).ok()) else { return };
         let sink = self.inner.lock().settle(socket, id);
         if let Some(sink) = sink {
+            self.counters.acks_awaited.down(1);
             sink.ack(socket, args);
         }
     }
@@ -92,6 +96,7 @@ impl AckTable {
             let owed = inner.by_socket.get(&socket).cloned().unwrap_or_default();
             owed.into_iter().filter_map(|id| inner.settle(socket, id)).collect()
         };
+        self.counters.acks_awaited.down(sinks.len() as u64);
         sinks.iter().for_each(|sink| sink.gone(socket));
     }
 
@@ -101,6 +106,7 @@ impl AckTable {
         let inner = &mut *guard;
         let Some(ask) = inner.asks.remove(&id) else { return };
         inner.awaited -= ask.open.len();
+        self.counters.acks_awaited.down(ask.open.len() as u64);
         ask.open.into_iter().for_each(|socket| inner.unlink(socket, id));
     }
 
@@ -170,7 +176,7 @@ mod tests {
 
     #[test]
     fn an_ack_counts_once_and_only_from_those_asked() {
-        let (table, log) = (AckTable::new(3), Arc::new(Log::default()));
+        let (table, log) = (AckTable::new(3, Arc::default()), Arc::new(Log::default()));
         let sink: Arc<dyn AckSink> = log.clone();
         let first = open(&table, &["a", "b"], &sink).unwrap();
         let second = open(&table, &["a"], &sink).unwrap();
@@ -188,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_is_cancelled_is_forgotten() {
-        let (table, log) = (AckTable::new(9), Arc::new(Log::default()));
+        let (table, log) = (AckTable::new(9, Arc::default()), Arc::new(Log::default()));
         let sink: Arc<dyn AckSink> = log.clone();
         let ask = open(&table, &["a", "b"], &sink).unwrap();
         table.cancel(ask);
@@ -199,7 +205,7 @@ mod tests {
 
     #[test]
     fn ids_that_are_pending_are_not_given_out_again() {
-        let (table, log) = (AckTable::new(9), Arc::new(Log::default()));
+        let (table, log) = (AckTable::new(9, Arc::default()), Arc::new(Log::default()));
         let sink: Arc<dyn AckSink> = log.clone();
         table.inner.lock().next = u32::MAX;
         assert_eq!(open(&table, &["a"], &sink), Some(u32::MAX));

@@ -69,7 +69,7 @@ impl LocalAdapter {
             namespace: namespace.into(),
             sockets: Sockets::new(),
             rooms: Rooms::new(observer),
-            acks: Arc::new(AckTable::new(MAX_AWAITED_ACKS)),
+            acks: Arc::new(AckTable::new(MAX_AWAITED_ACKS, Arc::clone(&counters))),
             counters,
             tap,
         }

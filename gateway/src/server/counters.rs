@@ -155,6 +155,7 @@ static GAUGES: &[GaugeFigure] = &[
     ("directory_records", "Rooms and sockets that this node keeps for the cluster.", &[], |c| {
         &c.directory_records
     }),
+    ("acks_awaited", "Acks that clients of this node owe.", &[], |c| &c.acks_awaited),
     ("calls_remembered", "Calls with an idempotency key that this node remembers.", &[], |c| &c.once_kept),
     ("cluster_rooms_hashed", "1 while this node listens to buckets of rooms.", &[], |c| &c.hashed),
 ];

@@ -70,7 +70,7 @@ pub(super) fn document() -> Value {
             "title": "Roomcast",
             "version": env!("CARGO_PKG_VERSION"),
             "description": "Emits, rooms, sockets and nodes of a Roomcast cluster. Every node serves it for all.",
-            "license": { "name": "MIT OR Apache-2.0" },
+            "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
         "servers": [{ "url": "http://127.0.0.1:3001", "description": "The api listener of a node." }],
         "security": [{ "key": [] }],
