@@ -297,7 +297,8 @@ async fn an_issuer_that_is_away_is_temporary_and_its_keys_are_kept() {
     let issuer = Issuer::listen(tokio::net::TcpListener::bind(address).await.unwrap(), &[pair.jwk("1")]);
     assert!(verifier.verify(&token, SystemTime::now()).await.is_ok());
     // Whatever becomes of it then, what it said still holds.
-    let broken: [&dyn Fn(); 5] = [
+    let broken: [&dyn Fn(); 6] = [
+        &|| issuer.answer(302, ""),
         &|| issuer.answer(500, "oops"),
         &|| issuer.answer(200, "<html>"),
         &|| issuer.answer(200, r#"{"keys":[]}"#),
@@ -374,6 +375,26 @@ async fn another_configuration_keeps_the_keys_of_the_same_issuer() {
     assert_eq!(after.verify(&token, SystemTime::now()).await, Err(AuthError::Audience));
     let off = Verifier::new(&Jwt::default(), Some(&after), &Arc::new(Metrics::new())).unwrap();
     assert!(off.is_none());
+}
+
+#[tokio::test]
+async fn an_issuer_behind_tls_is_known_by_its_authority() {
+    let pair = Pair::p256();
+    let (issuer, pem) = Issuer::start_tls(&[pair.jwk("1")]).await;
+    let token = pair.token_of("1", &claims("u"));
+    let ca_file = std::env::temp_dir().join(format!("roomcast-jwks-{}.pem", std::process::id()));
+    std::fs::write(&ca_file, &pem).unwrap();
+    let patience = Duration::from_secs(20);
+    let trusting =
+        Jwt { jwks_ca_file: Some(ca_file.clone()), jwks_timeout: patience, ..with_issuer(&issuer) };
+    let trusted = verify(&trusting, &token).await;
+    // Nobody else has signed it.
+    let unknown = verify(&Jwt { jwks_ca_file: None, ..trusting.clone() }, &token).await;
+    std::fs::write(&ca_file, "garbage").unwrap();
+    let garbage = verify(&trusting, &token).await;
+    std::fs::remove_file(&ca_file).unwrap();
+    assert!(trusted.is_ok(), "{trusted:?}");
+    assert_eq!([unknown, garbage], [Err(AuthError::KeysUnavailable), Err(AuthError::KeysUnavailable)]);
 }
 
 #[test]
