@@ -11,8 +11,11 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use parking_lot::Mutex;
 use rsa::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::{ServerConfig, crypto};
 
 /// A secret that is long enough.
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -116,27 +119,39 @@ impl Issuer {
 
     /// On a port that was free a moment ago.
     pub(crate) fn listen(listener: TcpListener, keys: &[Value]) -> Self {
-        let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
+        Self::serve(listener, keys, None)
+    }
+
+    /// Behind TLS, and its certificate in PEM.
+    pub(crate) async fn start_tls(keys: &[Value]) -> (Self, String) {
+        let signed = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![signed.cert.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        (Self::serve(listener, keys, Some(TlsAcceptor::from(Arc::new(config)))), signed.cert.pem())
+    }
+
+    fn serve(listener: TcpListener, keys: &[Value], tls: Option<TlsAcceptor>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}/jwks.json", listener.local_addr().unwrap());
         let answer = Arc::new(Mutex::new(Answer::Body(200, json!({ "keys": keys }).to_string())));
         let asked = Arc::new(AtomicUsize::new(0));
         let (answers, count) = (Arc::clone(&answer), Arc::clone(&asked));
         let task = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let (answers, count) = (Arc::clone(&answers), Arc::clone(&count));
+            while let Ok((stream, _)) = listener.accept().await {
+                let (answers, count, tls) = (Arc::clone(&answers), Arc::clone(&count), tls.clone());
                 tokio::spawn(async move {
-                    let mut request = [0; 4096];
-                    let _ = stream.read(&mut request).await;
-                    count.fetch_add(1, Ordering::SeqCst);
-                    let answer = answers.lock().clone();
-                    match answer {
-                        Answer::Silence => std::future::pending().await,
-                        Answer::Body(status, body) => {
-                            let head = format!(
-                                "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-                                body.len()
-                            );
-                            let _ = stream.write_all(head.as_bytes()).await;
-                            let _ = stream.write_all(body.as_bytes()).await;
+                    match tls {
+                        None => speak(stream, &answers, &count).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                speak(stream, &answers, &count).await;
+                            }
                         }
                     }
                 });
@@ -165,5 +180,29 @@ impl Issuer {
 impl Drop for Issuer {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// Answers one request.
+async fn speak(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    answers: &Mutex<Answer>,
+    count: &AtomicUsize,
+) {
+    let mut request = vec![0; 4096];
+    let _ = stream.read(&mut request).await;
+    count.fetch_add(1, Ordering::SeqCst);
+    let answer = answers.lock().clone();
+    match answer {
+        Answer::Silence => std::future::pending().await,
+        Answer::Body(status, body) => {
+            let length = body.len();
+            let head = format!(
+                "HTTP/1.1 {status} X\r\nlocation: /other.json\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+            );
+            let _ = stream.write_all(head.as_bytes()).await;
+            let _ = stream.write_all(body.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
     }
 }

@@ -74,6 +74,18 @@ describe("a session", () => {
     assert.ok((await metric(node, 'roomcast_sessions_ended_total{reason="expired"}')) >= 1);
   });
 
+  test("leaves nothing behind, however it ends", async () => {
+    const options = { ...TRANSPORTS.websocket, auth: { token: await shared.token("u") } };
+    const sockets = await Promise.all(Array.from({ length: 20 }, () => connect(node.url, options)));
+    assert.ok((await metric(node, "roomcast_sessions")) >= 20);
+    sockets.forEach((socket, index) => {
+      if (index % 2) socket.disconnect();
+      // Without a goodbye.
+      else socket.io.engine.transport.ws.terminate();
+    });
+    await until(async () => (await metric(node, "roomcast_sessions")) === 0, "no session");
+  });
+
   test("is not extended by the token of another user, nor by a bad one, and goes on", async () => {
     const socket = await connect(node.url, { ...TRANSPORTS.websocket, auth: { token: await shared.token("u") } });
     const cases = [
