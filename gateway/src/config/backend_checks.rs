@@ -1,10 +1,13 @@
 //! What must hold of backends, and of what names them. Owns the checks, changes nothing.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
 use super::validate::{form, is_token};
 use super::{Access, Backend, Config, Mode, Namespace, Problem, Secret};
@@ -54,6 +57,9 @@ fn one(name: &str, backend: &Backend, problems: &mut Vec<Problem>) {
         let expected = "\"whsec_\" and base64 of 24 to 64 bytes";
         problems.push(form(key("secrets"), "***", expected));
     }
+    if let Some(path) = backend.ca_file.as_ref().filter(|path| !has_certificates(path)) {
+        problems.push(form(key("ca_file"), &path.to_string_lossy(), "a PEM file with certificates"));
+    }
     let zero = [
         ("backend.timeout", backend.timeout.is_zero()),
         ("backend.concurrency", backend.concurrency == 0),
@@ -76,6 +82,11 @@ fn one(name: &str, backend: &Backend, problems: &mut Vec<Problem>) {
             .filter(|name| !is_header(name))
             .map(|name| form(key("headers"), name, "a header's name in lower case")),
     );
+}
+
+fn has_certificates(path: &Path) -> bool {
+    let certificates = CertificateDer::pem_file_iter(path).map(|found| found.collect::<Result<Vec<_>, _>>());
+    matches!(certificates, Ok(Ok(certificates)) if !certificates.is_empty())
 }
 
 /// The bytes of a signing secret, if it is one.
@@ -161,6 +172,7 @@ mod tests {
             (format!("backend.'a b'={{ {ok} }}"), "\"a b\" is not a name"),
             (format!("backend.a={{ {ok}, concurrency=0 }}"), "`backend.concurrency` must be greater than 0"),
             (format!("backend.a={{ {ok}, share_connects='1m' }}"), "\"1m\" is not a duration up to 10s"),
+            (format!("backend.a={{ {ok}, ca_file='/nowhere.pem' }}"), "is not a PEM file with certificates"),
             (format!("backend.a={{ {ok}, headers=['Cookie'] }}"), "\"Cookie\" is not a header's name"),
             ("namespace=[{ name='/', connect='b' }]".to_owned(), "there is no backend \"b\""),
             (

@@ -79,6 +79,8 @@ impl NamespaceHandler for ClientHandler {
             // The backend sees the verified claims.
             if let Some(backend) = backend {
                 events.connect(backend, socket.clone()).await?;
+                // It went by the auth payload, which is a credential then.
+                socket.hide_credentials();
             }
             clients.let_in(&socket)
         };

@@ -340,3 +340,43 @@ fn trace_of(socket: &Socket) -> Option<String> {
     let is_trace = *version == "00" && is_hex(trace, 32) && is_hex(parent, 16) && is_hex(flags, 2);
     is_trace.then(|| given.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(event: &CloudEvent) -> Value {
+        serde_json::from_str(&event.json).unwrap()
+    }
+
+    #[test]
+    fn a_room_is_told_of_as_the_contract_says() {
+        let (namespace, room): (Arc<str>, Room) = ("/a é".into(), "r\"1".into());
+        let occupied = PresenceEvent::RoomOccupied { namespace, room, number: 7 };
+        let event = CloudEvent::presence(&occupied);
+        let json = read(&event);
+        assert_eq!(json["specversion"], "1.0");
+        assert_eq!(json["type"], "roomcast.room.occupied");
+        assert_eq!(json["id"], occupied.id());
+        assert_eq!(json["source"], "/ns/%2Fa%20%C3%A9");
+        assert_eq!(json["subject"], "room/r\"1");
+        assert_eq!(json["data"], serde_json::json!({ "namespace": "/a é", "room": "r\"1" }));
+        assert!(json.get("sequence").is_none() && json.get("traceparent").is_none());
+        assert!(humantime::parse_rfc3339(json["time"].as_str().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn a_socket_of_a_dead_node_is_told_of_last() {
+        let socket: SocketId = "AAAAAAAAAAAAAAAAAAAA".parse().unwrap();
+        let gone = PresenceEvent::SocketGone { namespace: "/".into(), socket, node: socket.node() };
+        let event = CloudEvent::presence(&gone);
+        let json = read(&event);
+        assert_eq!((&*event.id, &*event.subject), (&*gone.id(), "socket/AAAAAAAAAAAAAAAAAAAA"));
+        assert_eq!(
+            (&json["type"], &json["sequence"]),
+            (&"roomcast.disconnected".into(), &"2147483647".into())
+        );
+        let data = serde_json::json!({ "namespace": "/", "socket": socket, "reason": "node lost" });
+        assert_eq!(json["data"], data);
+    }
+}

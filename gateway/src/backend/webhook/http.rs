@@ -1,14 +1,11 @@
 //! One signed request and what came of it. Owns headers, bounds and what counts as an answer; decides nothing.
 
 use std::error::Error as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{Client, Url, header};
-use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject as _};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use super::retry::retry_after;
 use super::sign::Signer;
@@ -17,8 +14,6 @@ use super::sign::Signer;
 pub(super) const SINGLE: &str = "application/cloudevents+json";
 /// Several.
 pub(super) const BATCH: &str = "application/cloudevents-batch+json";
-/// How long a connection that nobody uses is kept.
-const IDLE: Duration = Duration::from_secs(30);
 
 /// Where requests go, and how.
 #[derive(Clone)]
@@ -54,41 +49,6 @@ pub(super) enum Body {
     Whole(Bytes),
     /// It is longer than replies may be, or broke off.
     Unreadable,
-}
-
-/// A client with the authorities of a file, or of the system.
-pub(super) fn client(ca_file: Option<&Path>) -> Result<Client, String> {
-    let mut roots = RootCertStore::empty();
-    match ca_file {
-        None => {
-            // Without any, http works all the same.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-        Some(path) => {
-            let in_file = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-            let pem = std::fs::read(path).map_err(|error| in_file(&error))?;
-            for certificate in CertificateDer::pem_slice_iter(&pem) {
-                let certificate = certificate.map_err(|error| in_file(&error))?;
-                roots.add(certificate).map_err(|error| in_file(&error))?;
-            }
-            if roots.is_empty() {
-                return Err(in_file(&"no certificate in it"));
-            }
-        }
-    }
-    let tls = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let client = Client::builder()
-        .tls_backend_preconfigured(tls)
-        // A redirect would carry what is signed for one place to another.
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .pool_idle_timeout(IDLE)
-        .user_agent(concat!("roomcast/", env!("CARGO_PKG_VERSION")));
-    client.build().map_err(|error| error.to_string())
 }
 
 impl Endpoint {

@@ -25,6 +25,7 @@ use super::events::{Backend, BackendError, CloudEvent, DeadLetters, Reply, Setup
 use crate::config;
 use crate::handler::BoxFuture;
 use crate::metrics::{BackendDrop, Metrics};
+use crate::outbound;
 
 use self::breaker::{Breaker, State};
 use self::http::Endpoint;
@@ -72,7 +73,8 @@ impl Settings {
         let wrong = |error: String| SetupError::Tls { backend: name.to_owned(), error };
         let url = settings.webhook.as_ref().map(|url| url.expose()).unwrap_or_default();
         let url = url.parse().map_err(|_| wrong("webhook is no URL".to_owned()))?;
-        let client = http::client(settings.ca_file.as_deref()).map_err(wrong)?;
+        let client = outbound::client(settings.ca_file.as_deref(), settings.timeout);
+        let client = client.map_err(|error| wrong(error.to_string()))?;
         let (signer, max_reply) = (Signer::new(&settings.secrets), settings.max_reply);
         Ok(Self {
             endpoint: Endpoint { client, url, signer, max_reply },

@@ -316,3 +316,53 @@ async fn requests_at_once_are_limited() {
     }
     assert!(calls.await.unwrap().iter().all(Result::is_ok));
 }
+
+/// A server with a certificate of its own, which answers everything with `{}`.
+async fn listen_with_tls() -> (SocketAddr, String) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_rustls::rustls::ServerConfig;
+    use tokio_rustls::rustls::crypto::ring::default_provider;
+    use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut buffer = vec![0; 64 * 1024];
+            let _ = stream.read(&mut buffer).await;
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}")
+                .await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    (address, made.cert.pem())
+}
+
+#[tokio::test]
+async fn https_is_verified_with_the_authorities_that_are_named() {
+    let (address, pem) = listen_with_tls().await;
+    let file = std::env::temp_dir().join(format!("roomcast-webhook-{}.pem", std::process::id()));
+    std::fs::write(&file, pem).unwrap();
+    let url = SecretUrl::new(format!("https://{address}/hook"));
+    let trusting = rig_with(|settings| {
+        (settings.webhook, settings.ca_file) = (Some(url.clone()), Some(file.clone()));
+    })
+    .await;
+    assert!(trusting.webhook.call(event("socket/a", "1")).await.is_ok());
+    let other = rig_with(|settings| settings.webhook = Some(url)).await;
+    assert_eq!(other.webhook.call(event("socket/a", "1")).await.unwrap_err(), BackendError::Unavailable);
+    std::fs::remove_file(&file).unwrap();
+    let missing = Settings::new("orders", &config::Backend { ca_file: Some(file), ..settings(address) });
+    assert!(matches!(missing, Err(SetupError::Tls { .. })));
+}
