@@ -4,8 +4,11 @@ pub(crate) mod calls;
 pub(crate) mod clients;
 pub(crate) mod events;
 pub mod http_api;
+mod ingest;
+pub(crate) mod nats;
 mod node;
 mod problem;
+pub(crate) mod redis;
 mod webhook;
 
 pub use clients::Revocations;

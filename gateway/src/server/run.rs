@@ -12,14 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use roomcast_adapter::cluster::{Bus, ClusterConfig, ClusterFactory};
-use roomcast_adapter::nats::{NatsBus, NatsConfig};
+use roomcast_adapter::cluster::{Bus, BusError, ClusterConfig, ClusterFactory};
+use roomcast_adapter::nats::NatsBus;
 use roomcast_adapter::redis::{PubSub, RedisBus, RedisConfig};
-use roomcast_adapter::{AdapterFactory, LinkStats, LocalFactory, TlsFiles};
+use roomcast_adapter::{AdapterFactory, LinkStats, LocalFactory};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::counters::{ReadLink, export_counters, export_link};
+use super::ingest::{adapter_nats, connect_nats, start_ingest, tls_files};
 use super::node::GatewayNode;
 use super::outages::export_outages;
 use super::reload::{Target, apply, watch_sources};
@@ -66,6 +67,12 @@ pub enum RunError {
     /// A backend cannot be used as it is configured.
     #[error(transparent)]
     Backend(#[from] SetupError),
+    /// The settings of a way in over a broker cannot be used.
+    #[error("the section `ingest` cannot be used: {error}")]
+    Ingest {
+        /// What is wrong.
+        error: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 /// Serves a configuration until SIGINT or SIGTERM: the binary's main job. Some of it may change meanwhile ([`Reload`]).
@@ -113,7 +120,10 @@ async fn run_changing(
     let node =
         GatewayNode::new(io.clone(), config.adapter.kind, Arc::clone(&clients), Arc::clone(&dead_letters));
     let calls = Calls::new(Arc::clone(&node) as Arc<dyn Node>, config.engine.max_attachments);
-    let events = Events::new(&config, Arc::new(calls), io.metrics(), &dead_letters)?;
+    let calls = Arc::new(calls);
+    let ingest_failed = |error: BusError| RunError::Ingest { error: error.into() };
+    let nats = connect_nats(&config, io.metrics()).await.map_err(ingest_failed)?;
+    let events = Events::new(&config, Arc::clone(&calls), nats.clone(), io.metrics(), &dead_letters)?;
     events.watch(&factory);
     let namespaces = Namespaces::new(io.clone(), Arc::clone(&clients), Arc::clone(&events));
     namespaces.reload(&config);
@@ -151,12 +161,15 @@ async fn run_changing(
         node = %factory.node(),
         "ready: http://{api_address}/console shows what happens"
     );
+    let ingest = start_ingest(&config, &(Arc::clone(&node) as Arc<dyn Node>), &calls, nats);
+    let ingest = ingest.map_err(ingest_failed)?;
     node.set_serving(true);
     serve(io.clone(), public, shutdown).await;
 
     tracing::info!("shutting down");
     settings.abort();
     node.set_serving(false);
+    ingest.stop().await;
     io.close().await;
     events.drain(DRAIN_TIMEOUT).await;
     factory.shutdown().await;
@@ -216,7 +229,7 @@ async fn start_adapter(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Ada
         AdapterKind::Redis => {
             let mut redis = RedisConfig::new(url);
             redis.prefix = prefix;
-            redis.tls = tls_files(config);
+            redis.tls = tls_files(&config.adapter.tls);
             redis.link.max_inbound = config.adapter.inbound.max_bytes;
             redis.pubsub = match config.adapter.redis.pubsub {
                 RedisPubSub::Auto => PubSub::Auto,
@@ -227,13 +240,8 @@ async fn start_adapter(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Ada
             (Arc::clone(&bus) as _, Arc::new(move || bus.stats()))
         }
         AdapterKind::Nats => {
-            let mut nats = NatsConfig::new(url);
-            nats.prefix = prefix;
-            nats.tls = tls_files(config);
+            let mut nats = adapter_nats(config);
             nats.link.max_inbound = config.adapter.inbound.max_bytes;
-            let settings = &config.adapter.nats;
-            nats.credentials_file.clone_from(&settings.credentials_file);
-            nats.nkey_seed = settings.nkey_seed.as_ref().map(|seed| seed.expose().to_owned());
             let bus = Arc::new(NatsBus::new(&nats).map_err(|error| failed(error.into()))?);
             (Arc::clone(&bus) as _, Arc::new(move || bus.stats()))
         }
@@ -243,14 +251,6 @@ async fn start_adapter(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Ada
     export_counters(metrics, factory.counters());
     export_link(metrics, &link);
     Ok(factory)
-}
-
-fn tls_files(config: &Config) -> TlsFiles {
-    let (tls, mut files) = (&config.adapter.tls, TlsFiles::default());
-    files.ca_file.clone_from(&tls.ca_file);
-    files.cert_file.clone_from(&tls.cert_file);
-    files.key_file.clone_from(&tls.key_file);
-    files
 }
 
 fn cluster_config(config: &Config) -> ClusterConfig {
