@@ -73,7 +73,8 @@ impl Settings {
         let wrong = |error: String| SetupError::Tls { backend: name.to_owned(), error };
         let url = settings.webhook.as_ref().map(|url| url.expose()).unwrap_or_default();
         let url = url.parse().map_err(|_| wrong("webhook is no URL".to_owned()))?;
-        let client = outbound::client(settings.ca_file.as_deref(), settings.timeout);
+        // Each request has a deadline of its own, which comes first.
+        let client = outbound::client(settings.ca_file.as_deref(), settings.timeout.saturating_mul(2));
         let client = client.map_err(|error| wrong(error.to_string()))?;
         let (signer, max_reply) = (Signer::new(&settings.secrets), settings.max_reply);
         Ok(Self {
