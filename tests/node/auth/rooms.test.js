@@ -13,6 +13,9 @@ const FORBIDDEN = [{ error: { code: "forbidden", status: 403 } }];
 const OK = [{ ok: true }];
 
 const rules = `
+[backend.away]
+webhook = "http://127.0.0.1:9/"
+secrets = ["whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3"]
 [[namespace]]
 name = "/"
 [[namespace.room]]
@@ -128,7 +131,7 @@ for (const kind of KINDS) {
       socket.disconnect();
     });
 
-    test("a room that the backend has to allow is closed as long as there is none", async () => {
+    test("a room that the backend has to allow is closed while the backend is away", async () => {
       const socket = await as(a, "u");
       const answer = await ask(socket, "room:join", "asked:1");
       assert.deepEqual(answer, [{ error: { code: "backend_unavailable", status: 503 } }]);
