@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 
 use crate::counters::Counters;
 use crate::id::NodeTag;
@@ -44,21 +45,24 @@ pub enum Once {
     Other,
 }
 
-/// What becomes of a call that is in hand.
-type Settle = Box<dyn FnOnce(Option<Bytes>) + Send + Sync>;
+/// What becomes of a call that is in hand. It is told at once; the future is ready when the broker has it.
+type Settle = Box<dyn FnOnce(Option<Bytes>) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// A call that is in hand. When this is dropped the call has failed: it counts as never asked for.
 pub struct First(Option<Settle>);
 
 impl First {
-    pub(crate) fn new(settle: impl FnOnce(Option<Bytes>) + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(
+        settle: impl FnOnce(Option<Bytes>) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) -> Self {
         Self(Some(Box::new(settle)))
     }
 
-    /// The call was carried out.
-    pub fn done(mut self, answer: Bytes) {
+    /// The call was carried out. Ready when those who remember it have been told: whoever answers before may die with
+    /// what only it knows.
+    pub async fn done(mut self, answer: Bytes) {
         if let Some(settle) = self.0.take() {
-            settle(Some(answer));
+            settle(Some(answer)).await;
         }
     }
 }
@@ -66,7 +70,8 @@ impl First {
 impl Drop for First {
     fn drop(&mut self) {
         if let Some(settle) = self.0.take() {
-            settle(None);
+            // Nobody waits for it to be heard.
+            drop(settle(None));
         }
     }
 }

@@ -9,12 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::adapter::Forget;
 use super::message::{Answer, Message};
 use super::node::Node;
+use super::outbox::Confirm;
 use super::relay::chunks;
 use super::subject;
 use crate::adapter::{AdapterError, Status};
@@ -138,23 +141,36 @@ impl Node {
     }
 
     /// Tells the keepers what became of a call, those who have come since among them.
-    fn settle(&self, asked: &[NodeTag], key: OnceKey, claimant: Claimant, answer: Option<Bytes>) {
+    fn settle(
+        &self,
+        asked: &[NodeTag],
+        key: OnceKey,
+        claimant: Claimant,
+        answer: Option<Bytes>,
+    ) -> BoxFuture<'static, ()> {
         let mut to = keepers(&key, &self.everybody());
         to.extend(asked.iter().filter(|tag| !to.contains(tag)).copied().collect::<Vec<_>>());
         let record = Record::settled(key, claimant, answer);
+        let mut taken = Vec::new();
         for keeper in to {
             if keeper == self.me().tag {
                 self.once.table.lock().take(record.clone(), self.now_ms());
             } else {
-                self.tell_keeper(keeper, vec![record.clone()]);
+                let (confirm, confirmed) = oneshot::channel();
+                self.tell_keeper(keeper, vec![record.clone()], Some(confirm));
+                taken.push(confirmed);
             }
         }
+        let patience = self.config.request_timeout;
+        // What the broker does not take is counted, and there is nothing more to do about it.
+        async move { drop(timeout(patience, join_all(taken)).await) }.boxed()
     }
 
-    fn tell_keeper(&self, keeper: NodeTag, records: Vec<Record>) {
+    fn tell_keeper(&self, keeper: NodeTag, records: Vec<Record>, mut confirm: Option<Confirm>) {
         let max = self.room_for_contents().min(MAX_MESSAGE);
         for records in chunks(records, Record::size, max) {
-            if let Err(error) = self.publish(vec![subject::node(keeper)], &Message::Settled(records), None) {
+            let message = Message::Settled(records);
+            if let Err(error) = self.publish(vec![subject::node(keeper)], &message, confirm.take()) {
                 self.counters.once_lost.add(1);
                 tracing::debug!(code = error.code(), "a keeper was not told of calls");
             }
@@ -187,7 +203,7 @@ impl Node {
                 told.entry(keeper).or_default().push(record.clone());
             }
         }
-        told.into_iter().for_each(|(keeper, records)| self.tell_keeper(keeper, records));
+        told.into_iter().for_each(|(keeper, records)| self.tell_keeper(keeper, records, None));
     }
 }
 

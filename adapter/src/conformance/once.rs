@@ -38,7 +38,7 @@ pub async fn a_call_is_carried_out_once(cluster: &TestCluster) {
             assert!(matches!(ask(cluster, node, key(call, 1)).await, Once::Busy));
             assert!(matches!(ask(cluster, node, key(call, 2)).await, Once::Other));
         }
-        first.done(Bytes::from(vec![call; 3]));
+        first.done(Bytes::from(vec![call; 3])).await;
         for node in 0..cluster.len() {
             let Once::Before(Some(answer)) = settled(cluster, node, key(call, 1)).await else {
                 panic!("it was carried out")
@@ -48,7 +48,7 @@ pub async fn a_call_is_carried_out_once(cluster: &TestCluster) {
         }
     }
     let Once::First(first) = ask(cluster, 0, key(99, 1)).await else { panic!("it was new") };
-    first.done(Bytes::from(vec![0; MAX_ANSWER + 1]));
+    first.done(Bytes::from(vec![0; MAX_ANSWER + 1])).await;
     assert!(matches!(settled(cluster, 0, key(99, 1)).await, Once::Before(None)));
 }
 
@@ -67,7 +67,7 @@ pub async fn a_call_that_failed_is_carried_out_by_the_next(cluster: &TestCluster
 async fn settled_or_first(cluster: &TestCluster, node: usize, key: OnceKey) -> bool {
     match settled(cluster, node, key).await {
         Once::First(first) => {
-            first.done(Bytes::from_static(b"done"));
+            first.done(Bytes::from_static(b"done")).await;
             true
         }
         Once::Before(Some(answer)) => {

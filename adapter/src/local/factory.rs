@@ -132,6 +132,7 @@ impl AdapterFactory for LocalFactory {
         let once = match verdict {
             Verdict::Granted => Once::First(First::new(move |answer| {
                 table.lock().take(Record::settled(key, claimant, answer), now());
+                ready(()).boxed()
             })),
             Verdict::Before(answer) => Once::Before(answer),
             Verdict::Busy => Once::Busy,

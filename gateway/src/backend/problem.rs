@@ -29,6 +29,8 @@ pub enum Code {
     BrokerUnavailable,
     /// Too many requests wait for other nodes already.
     Overloaded,
+    /// The keys of an issuer of tokens are not there yet.
+    Unavailable,
     /// The caller makes more calls than it may.
     RateLimited,
     /// The idempotency key came with another body before.
@@ -54,6 +56,7 @@ impl Code {
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::BrokerUnavailable => "broker_unavailable",
             Self::Overloaded => "overloaded",
+            Self::Unavailable => "keys_unavailable",
             Self::RateLimited => "rate_limited",
             Self::IdempotencyMismatch => "idempotency_mismatch",
             Self::InProgress => "in_progress",
@@ -75,7 +78,7 @@ impl Code {
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::IdempotencyMismatch | Self::InProgress | Self::AnswerNotKept => StatusCode::CONFLICT,
-            Self::BrokerUnavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BrokerUnavailable | Self::Overloaded | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -160,7 +160,7 @@ pub enum Problem {
     SameAddress(SocketAddr),
     /// An API that everybody in the network could use.
     #[error(
-        "`api.listen` is {0}, which is not loopback, without any API key: everybody who reaches it could emit; set `api.keys` or `[[api.key]]`"
+        "`api.listen` is {0}, which is not loopback, without any API key: everybody who reaches it could emit; set `api.keys`, `[[api.key]]` or `[api.jwt]`"
     )]
     ApiWithoutKeys(SocketAddr),
     /// A key that could be guessed.
@@ -234,8 +234,10 @@ pub enum Problem {
     )]
     ClaimsWithoutTokens(String),
     /// A key of tokens that cannot be used.
-    #[error("`auth.jwt.{key}`: {message}")]
+    #[error("`{of}.jwt.{key}`: {message}")]
     TokenKey {
+        /// Whose tokens: "auth" of clients, "api" of backends.
+        of: &'static str,
         /// The key of the configuration.
         key: &'static str,
         /// What is wrong with it.

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use super::unknown::{self, Step};
-use super::{Config, ConfigError, Jwt, Kind, Place, Problem, Secret, SecretError, SecretUrl, validate};
+use super::{Config, ConfigError, Kind, Place, Problem, Secret, SecretError, SecretUrl, validate};
 
 /// What environment variables begin with.
 const ENV_PREFIX: &str = "ROOMCAST__";
@@ -275,12 +275,16 @@ fn resolve_secrets(config: &mut Config, problems: &mut Vec<Problem>) {
         .iter_mut()
         .map(Secret::resolve)
         .for_each(|result| check("auth.jwt.secret", result));
-    check("auth.jwt.public_key_file", read_public_key(&mut config.auth.jwt));
     let ingest = &mut config.ingest;
     ingest.redis.url.iter_mut().map(SecretUrl::resolve).for_each(|result| check("ingest.redis.url", result));
     ingest.nats.url.iter_mut().map(SecretUrl::resolve).for_each(|result| check("ingest.nats.url", result));
     let seed = ingest.nats.nkey_seed.iter_mut().map(Secret::resolve);
     seed.for_each(|result| check("ingest.nats.nkey_seed", result));
+    let jwt = &mut config.auth.jwt;
+    check("auth.jwt.public_key_file", read_public_key(jwt.public_key_file.as_deref(), &mut jwt.public_key));
+    let jwt = &mut config.api.jwt;
+    jwt.secret.iter_mut().map(Secret::resolve).for_each(|result| check("api.jwt.secret", result));
+    check("api.jwt.public_key_file", read_public_key(jwt.public_key_file.as_deref(), &mut jwt.public_key));
     let seed = config.adapter.nats.nkey_seed.iter_mut().map(Secret::resolve);
     seed.for_each(|result| check("adapter.nats.nkey_seed", result));
     for backend in config.backends.values_mut() {
@@ -292,11 +296,11 @@ fn resolve_secrets(config: &mut Config, problems: &mut Vec<Problem>) {
 }
 
 /// Takes over the keys of the file, beside those that stand in the configuration itself.
-fn read_public_key(jwt: &mut Jwt) -> Result<(), SecretError> {
-    let Some(path) = &jwt.public_key_file else { return Ok(()) };
+fn read_public_key(path: Option<&Path>, keys: &mut Option<String>) -> Result<(), SecretError> {
+    let Some(path) = path else { return Ok(()) };
     let text = std::fs::read_to_string(path)
         .map_err(|source| SecretError::File { path: path.display().to_string(), source })?;
-    let keys = jwt.public_key.get_or_insert_default();
+    let keys = keys.get_or_insert_default();
     keys.push('\n');
     keys.push_str(&text);
     Ok(())

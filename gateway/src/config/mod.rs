@@ -34,7 +34,7 @@ mod unknown;
 mod validate;
 
 pub use adapter::{Adapter, AdapterKind, Nats, Outbox, Redis, RedisPubSub, Tls};
-pub use api::{Api, ApiKey, ApiScope};
+pub use api::{Api, ApiJwt, ApiKey, ApiScope};
 
 pub use auth::{Auth, Jwt, JwtAlgorithm};
 pub use backend::Backend;

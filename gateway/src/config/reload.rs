@@ -23,6 +23,8 @@ impl Config {
     pub(crate) fn with_reloadable(&self, new: &Self) -> Self {
         let mut config = self.clone();
         config.api.keys.clone_from(&new.api.keys);
+        config.api.named_keys.clone_from(&new.api.named_keys);
+        config.api.jwt.clone_from(&new.api.jwt);
         config.namespaces.clone_from(&new.namespaces);
         config.auth.clone_from(&new.auth);
         config.limits.clone_from(&new.limits);

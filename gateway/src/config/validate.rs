@@ -81,6 +81,16 @@ fn listeners(config: &Config, problems: &mut Vec<Problem>) {
 }
 
 fn api_keys(api: &Api, problems: &mut Vec<Problem>) {
+    if let Err((key, error)) = check_static_keys(&api.jwt.to_jwt()) {
+        problems.push(Problem::TokenKey { of: "api", key, message: error.to_string() });
+    }
+    if api.jwt.claim.is_empty() {
+        problems.push(Problem::Empty("api.jwt.claim".to_owned()));
+    }
+    if let Some(url) = api.jwt.jwks_url.as_deref().filter(|url| !is_http_url(url)) {
+        let shown = url.split_once("://").map_or("", |(scheme, _)| scheme);
+        problems.push(form("api.jwt.jwks_url", shown, "a URL that begins with https:// or http://"));
+    }
     let named = api.named_keys.iter().filter_map(|key| key.secret.as_ref());
     let secrets: Vec<_> = api.keys.iter().chain(named).map(Secret::expose).collect();
     if secrets.iter().any(|secret| secret.len() < MIN_KEY_LENGTH) {
@@ -301,7 +311,7 @@ fn tokens(config: &Config, problems: &mut Vec<Problem>) {
     ];
     problems.extend(zeros.iter().filter(|(_, zero)| *zero).map(|(key, _)| Problem::Zero(key)));
     if let Err((key, error)) = check_static_keys(jwt) {
-        problems.push(Problem::TokenKey { key, message: error.to_string() });
+        problems.push(Problem::TokenKey { of: "auth", key, message: error.to_string() });
     }
     problems.extend(twice("auth.jwt.algorithms", jwt.algorithms.iter().map(|algorithm| algorithm.as_str())));
     let has_public = jwt.public_key.is_some() || jwt.public_key_file.is_some() || jwt.jwks_url.is_some();
@@ -380,6 +390,9 @@ mod tests {
             ("public.max_connections = 0", "`public.max_connections` must be greater than 0"),
             ("api.listen = '0.0.0.0:3001'", "without any API key"),
             ("api.keys = ['short']", "fewer than 16 characters"),
+            ("api.jwt.secret = 'short'", "`api.jwt.secret`: a secret has fewer than 32 bytes"),
+            ("api.jwt.jwks_url = 'ftp://u:p@h'", "`api.jwt.jwks_url`: \"ftp\" is not a URL"),
+            ("api.jwt.claim = ''", "`api.jwt.claim` must not be empty"),
             ("api.key = [{name='a'}]", "`api.key.secret` of `a` must not be empty"),
             ("api.key = [{name='a', secret='short'}]", "fewer than 16 characters"),
             ("api.key = [{name='a b', secret='0123456789abcdef'}]", "\"a b\" is not a name"),

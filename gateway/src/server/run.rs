@@ -137,11 +137,16 @@ async fn run_changing(
     targets.push(Box::new(move |config| namespaces.reload(config)));
     // A token that was revoked before this node was there is not let in.
     clients.revocations().learn().await;
-    let keyless = config.api.is_keyless();
+    let callers = http_api::Callers::new(&config.api, node.metrics());
+    targets.push(Box::new({
+        let callers = Arc::clone(&callers);
+        move |config| callers.reload(&config.api)
+    }));
     let console = io.mounted_at(CONSOLE_PATH).router();
-    let console = console.layer(axum::middleware::from_fn_with_state(keyless, http_api::own_page_only));
+    let console =
+        console.layer(axum::middleware::from_fn_with_state(Arc::clone(&callers), http_api::own_page_only));
     let routes =
-        http_api::router(Arc::clone(&node) as Arc<dyn Node>, Settings::from(&*config)).merge(console);
+        http_api::router(Arc::clone(&node) as Arc<dyn Node>, Settings::new(&config, callers)).merge(console);
     let settings = tokio::spawn(apply(changes, targets));
     let (stop_api, api_stopped) = tokio::sync::oneshot::channel::<()>();
     let api_address = api.local_addr().unwrap_or(config.api.listen);

@@ -62,6 +62,7 @@ const examples = {
   socket: () => ({ path: { id: socket.id } }),
   user_sockets: () => ({ path: { id: "nobody" } }),
   disconnect_user: () => ({ path: { id: "nobody" }, query: { close: "true" } }),
+  revoke_tokens: () => ({ body: { jti: "nobody-has-it" } }),
   tail: () => ({ query: { payload: "true" }, lines: true }),
   nodes: () => ({}),
 };

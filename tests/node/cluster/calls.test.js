@@ -27,7 +27,8 @@ for (const kind of KINDS) {
     let nodes;
     let sockets;
     let unique = 0;
-    const name = (what) => `${what}-${kind}-${nodes[0].port}-${unique++}`;
+    // With colons: a name that looks like the id of a socket is no room that a client may join.
+    const name = (what) => `${what}:${kind}:${nodes[0].port}:${unique++}`;
     const knowEachOther = (some) =>
       until(async () => {
         const lists = await Promise.all(some.map(async (node) => (await get(node, "/v1/nodes")).body.nodes.length));

@@ -34,7 +34,6 @@ impl Scope {
     }
 
     /// The scope of a name.
-    #[allow(dead_code, reason = "for tokens as credentials")]
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.as_str() == name)
     }

@@ -43,7 +43,7 @@ impl Calls {
                 Once::First(first) => {
                     let answer = self.carry_out(caller, verb, body).await?;
                     let remembered = Remembered { status: answer.status, body: answer.body.clone() };
-                    first.done(Bytes::from(serde_json::to_vec(&remembered).unwrap_or_default()));
+                    first.done(Bytes::from(serde_json::to_vec(&remembered).unwrap_or_default())).await;
                     return Ok(answer);
                 }
                 Once::Before(answer) => return again(answer.as_deref()),

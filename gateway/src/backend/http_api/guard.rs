@@ -1,5 +1,7 @@
 //! What stands before every call: callers, pages of other sites, counting.
 
+use std::sync::Arc;
+
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -8,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::operations::name_of;
 use super::perform::{put_trace, trace};
-use super::{Api, Code, Problem};
+use super::{Api, Callers, Code, Problem};
 use crate::config::is_same_origin;
 
 /// Lets a request to `/v1` or to the console's figures pass, or not. What passes is counted to its caller's rate.
@@ -22,7 +24,7 @@ pub(super) async fn guard(State(api): State<Api>, mut request: Request, next: Ne
     if callers.is_keyless() && !allows_page(request.headers(), true) {
         return other_site().into_response();
     }
-    let caller = callers.identify(request.headers());
+    let caller = callers.identify(request.headers()).await;
     let caller =
         match caller.and_then(|caller| if is_call { caller.spend(1).map(|()| caller) } else { Ok(caller) }) {
             Ok(caller) => caller,
@@ -54,9 +56,9 @@ pub fn allows_page(headers: &HeaderMap, keyless: bool) -> bool {
 }
 
 /// A layer for what else is mounted on the api listener, such as the sockets of the console: pages of other sites get
-/// 403. Its state is whether there are no keys.
-pub async fn own_page_only(State(keyless): State<bool>, request: Request, next: Next) -> Response {
-    if allows_page(request.headers(), keyless) {
+/// 403. Its state is who may call.
+pub async fn own_page_only(State(callers): State<Arc<Callers>>, request: Request, next: Next) -> Response {
+    if allows_page(request.headers(), callers.is_keyless()) {
         next.run(request).await
     } else {
         other_site().into_response()

@@ -42,13 +42,10 @@ pub struct Settings {
     pub max_attachments: usize,
 }
 
-impl From<&Config> for Settings {
-    fn from(config: &Config) -> Self {
-        Self {
-            callers: Callers::new(&config.api),
-            max_body: config.api.max_body,
-            max_attachments: config.engine.max_attachments,
-        }
+impl Settings {
+    /// The settings of a configuration.
+    pub fn new(config: &Config, callers: Arc<Callers>) -> Self {
+        Self { callers, max_body: config.api.max_body, max_attachments: config.engine.max_attachments }
     }
 }
 

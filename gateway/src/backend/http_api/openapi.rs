@@ -36,7 +36,7 @@ const PROBLEMS: [(u16, &str); 10] = [
     ),
     (
         503,
-        "`broker_unavailable`: only this node's sockets were reached, or nobody; `overloaded`: too many requests \
+        "`broker_unavailable`: only this node's sockets were reached, or nobody; `keys_unavailable`: the issuer of tokens has not given its keys yet; `overloaded`: too many requests \
            wait for other nodes already.",
     ),
 ];
@@ -82,7 +82,7 @@ pub(super) fn document() -> Value {
             "securitySchemes": { "key": {
                 "type": "http",
                 "scheme": "bearer",
-                "description": "An API key. A node on loopback without keys needs none.",
+                "description": "An API key, or a JSON Web Token if `api.jwt` is set. A node on loopback without keys needs none.",
             } },
         },
     })

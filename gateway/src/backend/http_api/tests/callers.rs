@@ -11,7 +11,7 @@ fn key() -> ApiKey {
 }
 
 fn routes(key: ApiKey) -> (Router, Arc<node::Script>) {
-    let callers = Callers::new(&Api { named_keys: vec![key], ..Api::default() });
+    let callers = Callers::new(&Api { named_keys: vec![key], ..Api::default() }, &Arc::default());
     let node = TestNode::new();
     let adapter = Arc::clone(&node.adapter);
     (router(Arc::new(node), Settings { callers, ..settings() }), adapter)

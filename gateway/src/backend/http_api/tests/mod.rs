@@ -21,7 +21,8 @@ use super::{Callers, Settings, router};
 use crate::config::{Config, Secret};
 
 fn settings() -> Settings {
-    Settings::from(&Config::default())
+    let config = Config::default();
+    Settings::new(&config, Callers::new(&config.api, &Arc::default()))
 }
 
 struct Answer {
@@ -305,7 +306,7 @@ async fn unknown_paths_and_methods_are_problems() {
 async fn keys_are_required_where_there_are_any() {
     let with_key = |path: &str, authorization: Option<&str>| {
         let keys = vec![Secret::new("0123456789abcdef"), Secret::new("another-long-secret")];
-        let callers = Callers::new(&crate::config::Api { keys, ..Default::default() });
+        let callers = Callers::new(&crate::config::Api { keys, ..Default::default() }, &Arc::default());
         let mut request = Request::get(path);
         if let Some(authorization) = authorization {
             request = request.header(header::AUTHORIZATION, authorization);
