@@ -13,6 +13,7 @@ import { stopAll } from "../node/helpers/cluster.js";
 import { pause, until } from "../node/helpers/deadline.js";
 import { temporaryDirectory } from "../node/helpers/processes.js";
 import { REFERENCE, startGateway, startNodes } from "../node/helpers/servers.js";
+import { signer, withSecret } from "../node/helpers/tokens.js";
 import { Console } from "./console.js";
 
 const JSON_TYPE = "application/json";
@@ -353,6 +354,32 @@ describe("the console", { skip: REFERENCE }, () => {
       await press("Enter");
       await shows("#rooms-a", /^inlobby$/);
       await shows("#rooms-b", /^inlobby$/);
+    });
+  });
+
+  describe("of a node whose clients need tokens", () => {
+    test("try out: without a token nobody comes in, and why is told", async () => {
+      const node = await startGateway({ env: withSecret });
+      try {
+        const opened = await Console.open(browser, node, { view: "try-out" });
+        const { page, shows } = opened;
+        await shows("#ready-pill", /^ready$/);
+        await page.click("#connect-a");
+        await shows("#log-a", /× refused: .*"token_missing"/);
+        await shows("#state-a", /^not connected$/);
+        await page.click("#options-a > summary");
+        await page.fill("#auth-a", JSON.stringify({ token: await (await signer("HS256")).token("u7") }));
+        await page.click("#connect-a");
+        await shows("#state-a", /^connected as /);
+        // The user is a room.
+        await opened.go("rooms");
+        await page.fill("#rooms-search", "user:u7");
+        await page.press("#rooms-search", "Enter");
+        await shows("#room-count", /^1 socket in the cluster\.$/);
+        await opened.close();
+      } finally {
+        await node.stop();
+      }
     });
   });
 

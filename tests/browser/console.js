@@ -8,8 +8,11 @@ export const VIEWS = ["overview", "rooms", "live", "try-out", "requests"];
 
 const axe = await readFile(new URL("../node/node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
 
-/** The browser logs every refusal of a node. These are no errors of the page: no key yet, or a call that a node lacks. */
-const REFUSALS = /status of 401|status of 404.*(openapi\.json|\/v1\/rooms\?)/s;
+/**
+ * What the browser logs and is no error of the page: a refusal while there is no key, a node that lacks a call, a client
+ * that leaves while it upgrades.
+ */
+const HARMLESS = /status of 401|status of 404.*(openapi\.json|\/v1\/rooms\?)|WebSocket is closed before the connection/s;
 
 export class Console {
   /** `gateway` is the node whose console it is; `options` are those of a browser's context. */
@@ -34,7 +37,7 @@ export class Console {
     page.on("pageerror", (error) => this.problems.push(error.message));
     page.on("console", (message) => {
       const text = `${message.text()} ${message.location().url}`;
-      if (["error", "warning"].includes(message.type()) && !REFUSALS.test(text)) this.problems.push(text);
+      if (["error", "warning"].includes(message.type()) && !HARMLESS.test(text)) this.problems.push(text);
     });
   }
 
