@@ -89,7 +89,7 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { reason: Arc::new(watch::Sender::new(None)) }
     }
 
@@ -115,7 +115,7 @@ impl Fault {
     }
 
     /// Waits until the link is lost.
-    pub(super) async fn wait(&self) -> String {
+    pub(crate) async fn wait(&self) -> String {
         let mut reason = self.reason.subscribe();
         let raised = reason.wait_for(Option::is_some).await;
         raised.ok().and_then(|reason| reason.clone()).unwrap_or_default()

@@ -13,6 +13,7 @@ use tokio::{
     net::TcpStream,
     runtime::Handle,
     sync::{Notify, oneshot},
+    task::AbortHandle,
     time,
 };
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
@@ -47,6 +48,10 @@ pub(super) struct Dial {
 pub(super) trait Pushes: Send + Sync + 'static {
     /// A message. False ends the connection.
     fn message(&self, channel: &str, payload: Bytes) -> bool;
+    /// A message on a channel that matches a pattern. It comes once for each pattern. False ends the connection.
+    fn matched(&self, _pattern: &str, _channel: &str, _payload: Bytes) -> bool {
+        true
+    }
     /// A sharded subscription stands.
     fn subscribed(&self, _channel: &str) {}
     /// A sharded subscription ended, by us or because the slot was moved.
@@ -187,7 +192,7 @@ impl Wire {
         let (reading, writing) = io::split(self.stream);
         let reader = Reader { shared: Arc::clone(&shared), current: None, pushes };
         let (buffer, text) = (self.buffer, endpoint.to_string());
-        runtime.spawn(async move {
+        let task = runtime.spawn(async move {
             let _panicked = fault.clone().raised_by_panic();
             let reason = tokio::select! {
                 reason = reader.run(reading, buffer) => reason,
@@ -195,7 +200,7 @@ impl Wire {
             };
             fault.raise(format!("{text}: {reason}"));
         });
-        Connection { shared, endpoint, secrets: self.secrets }
+        Connection { shared, endpoint, secrets: self.secrets, task: task.abort_handle() }
     }
 }
 
@@ -233,6 +238,7 @@ pub(super) struct Connection {
     shared: Arc<Shared>,
     endpoint: Endpoint,
     secrets: Arc<[String]>,
+    task: AbortHandle,
 }
 
 impl Connection {
@@ -251,10 +257,10 @@ impl Connection {
     }
 
     /// Sends one command. Its answer comes as an error when it is one.
-    pub(super) fn call(
+    pub(super) fn call<P: AsRef<[u8]>>(
         &self,
-        parts: &[&str],
-    ) -> impl Future<Output = Result<Frame, BusError>> + Send + use<> {
+        parts: &[P],
+    ) -> impl Future<Output = Result<Frame, BusError>> + Send + use<P> {
         let (sender, receiver) = oneshot::channel();
         let mut sender = Some(sender);
         let answer = move |frame| {
@@ -262,7 +268,7 @@ impl Connection {
             sender.take().map(|sender| sender.send(frame));
         };
         self.send(Pending::Answers { left: 1, take: Box::new(answer) }, |out| {
-            resp::command(out, &parts.iter().map(|part| part.as_bytes()).collect::<Vec<_>>());
+            resp::command(out, &parts.iter().map(AsRef::as_ref).collect::<Vec<_>>());
         });
         let secrets = Arc::clone(&self.secrets);
         async move {
@@ -276,6 +282,11 @@ impl Connection {
 
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// Ends the connection, where its runtime goes on. Those who wait learn it.
+    pub(super) fn end(&self) {
+        self.task.abort();
     }
 }
 
@@ -425,11 +436,18 @@ impl Reader {
                 Some(Frame::Bytes(payload)) => return self.pushes.message(channel, payload),
                 _ => return true,
             },
+            b"pmessage" => match (items.next(), items.next()) {
+                (Some(Frame::Bytes(matched)), Some(Frame::Bytes(payload))) => {
+                    let matched = std::str::from_utf8(&matched).unwrap_or_default();
+                    return self.pushes.matched(channel, matched, payload);
+                }
+                _ => return true,
+            },
             b"ssubscribe" => {
                 self.pushes.subscribed(channel);
                 self.confirm();
             }
-            b"subscribe" | b"unsubscribe" => self.confirm(),
+            b"subscribe" | b"unsubscribe" | b"psubscribe" => self.confirm(),
             b"sunsubscribe" => self.pushes.unsubscribed(channel),
             _ => {}
         }

@@ -71,6 +71,52 @@ impl RedisDriver {
         })
     }
 
+    /// The server that has the keys of a slot, or any of those that carry publish/subscribe. None of them is a replica.
+    pub(super) async fn master(
+        &self,
+        runtime: &Handle,
+        of_slot: Option<u16>,
+    ) -> Result<(Wire, Health), BusError> {
+        match &self.target.kind {
+            Kind::Standalone => {
+                let server = self.target.servers.first().ok_or_else(nobody)?;
+                Ok((Wire::open(runtime, server, &self.dial(1).await?).await?, Health::Answers))
+            }
+            Kind::Sentinel { service, login } => {
+                let dial = self.dial(3).await?;
+                let to_sentinel = Dial { login: login.clone(), ..dial.clone() };
+                let named = sentinel::masters(runtime, &self.target.servers, service, &to_sentinel).await?;
+                let mut error = nobody();
+                for server in named {
+                    match Wire::open(runtime, &server, &dial).await {
+                        Ok(wire) if wire.greeting.is_master => return Ok((wire, Health::Master)),
+                        Ok(_) => error = BusError::Unavailable(format!("{server} is not a master yet")),
+                        Err(other) => error = other,
+                    }
+                }
+                Err(error)
+            }
+            Kind::Cluster => {
+                let dial = self.dial(3).await?;
+                let topology = topology(runtime, &self.seeds(), &dial).await?;
+                self.known.lock().clone_from(&topology.masters);
+                let server = match of_slot {
+                    Some(slot) => topology.master_of(slot),
+                    None => topology.masters.first(),
+                };
+                let wire = Wire::open(runtime, server.ok_or_else(nobody)?, &dial).await?;
+                Ok((wire, if of_slot.is_some() { Health::ClusterMaster } else { Health::ClusterNode }))
+            }
+        }
+    }
+
+    /// The nodes of a cluster that may know the others.
+    fn seeds(&self) -> Vec<Endpoint> {
+        let mut seeds = self.target.servers.clone();
+        seeds.extend(self.known.lock().iter().filter(|node| !self.target.servers.contains(node)).cloned());
+        seeds
+    }
+
     /// How servers are spoken to. `of` is the number of attempts that the time has to do for.
     async fn dial(&self, of: u32) -> Result<Dial, BusError> {
         let tls = match self.target.tls {
@@ -137,9 +183,7 @@ impl RedisDriver {
 
     async fn by_cluster(&self, site: Site) -> Result<RedisLink, BusError> {
         let dial = self.dial(3).await?;
-        let mut seeds = self.target.servers.clone();
-        seeds.extend(self.known.lock().iter().filter(|node| !self.target.servers.contains(node)).cloned());
-        let topology = topology(&site.writer, &seeds, &dial).await?;
+        let topology = topology(&site.writer, &self.seeds(), &dial).await?;
         let slots = topology.table().map_err(|slot| {
             BusError::Unavailable(format!("no node of the cluster at {} serves slot {slot}", self.endpoint))
         })?;

@@ -12,6 +12,7 @@
 //! A subject `s` travels on the channel `<prefix>:<s>`, the subject's bytes as they are. A prefix contains no colon, so
 //! two deployments with different prefixes never meet on a channel.
 
+mod client;
 mod connection;
 mod driver;
 mod health;
@@ -24,6 +25,11 @@ mod topology;
 mod url;
 
 use std::{fmt, sync::Arc};
+
+pub use self::{
+    client::{RedisClient, RedisConnection, RedisListener},
+    resp::Frame as RedisReply,
+};
 
 use self::driver::RedisDriver;
 use crate::{

@@ -17,12 +17,14 @@ const SHARED_FROM: usize = 16 * 1024;
 
 /// One answer, or one thing that came unasked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Frame {
+pub enum Frame {
     /// Text or bytes of any form.
     Bytes(Bytes),
     /// An error, its code first.
     Error(String),
+    /// A number.
     Integer(i64),
+    /// Nothing.
     Null,
     /// An array, a set, or a map with keys and values in turn.
     List(Vec<Frame>),
@@ -31,21 +33,24 @@ pub(super) enum Frame {
 }
 
 impl Frame {
-    pub(super) fn text(&self) -> Option<&str> {
+    /// It as text, when it is some.
+    pub fn text(&self) -> Option<&str> {
         match self {
             Self::Bytes(bytes) => std::str::from_utf8(bytes).ok(),
             _ => None,
         }
     }
 
-    pub(super) fn list(&self) -> Option<&[Frame]> {
+    /// Its elements, when it is a list.
+    pub fn list(&self) -> Option<&[Frame]> {
         match self {
             Self::List(items) => Some(items),
             _ => None,
         }
     }
 
-    pub(super) fn integer(&self) -> Option<i64> {
+    /// It as a number, also when it came as text.
+    pub fn integer(&self) -> Option<i64> {
         match self {
             Self::Integer(number) => Some(*number),
             Self::Bytes(_) => self.text()?.parse().ok(),

@@ -4,8 +4,10 @@ pub(crate) mod calls;
 pub(crate) mod clients;
 pub(crate) mod events;
 pub mod http_api;
+mod ingest;
 mod node;
 mod problem;
+pub(crate) mod redis;
 mod webhook;
 
 pub use clients::Revocations;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use roomcast_adapter::{Adapter, AdapterFactory, Status};
+use roomcast_protocol::socketio::Args;
 
 use super::{DeadLetters, Revocations};
 use crate::metrics::Metrics;
@@ -12,6 +13,9 @@ use crate::metrics::Metrics;
 pub trait Node: Send + Sync + 'static {
     /// The adapter of a namespace that exists on this node.
     fn adapter(&self, namespace: &str) -> Option<Arc<dyn Adapter>>;
+
+    /// An event for the servers, from outside of the cluster, for the listeners on this node.
+    fn server_side_event(&self, namespace: &str, name: &str, args: Args);
 
     /// The node's place in the cluster.
     fn factory(&self) -> &Arc<dyn AdapterFactory>;

@@ -276,6 +276,11 @@ fn resolve_secrets(config: &mut Config, problems: &mut Vec<Problem>) {
         .map(Secret::resolve)
         .for_each(|result| check("auth.jwt.secret", result));
     check("auth.jwt.public_key_file", read_public_key(&mut config.auth.jwt));
+    let ingest = &mut config.ingest;
+    ingest.redis.url.iter_mut().map(SecretUrl::resolve).for_each(|result| check("ingest.redis.url", result));
+    ingest.nats.url.iter_mut().map(SecretUrl::resolve).for_each(|result| check("ingest.nats.url", result));
+    let seed = ingest.nats.nkey_seed.iter_mut().map(Secret::resolve);
+    seed.for_each(|result| check("ingest.nats.nkey_seed", result));
     let seed = config.adapter.nats.nkey_seed.iter_mut().map(Secret::resolve);
     seed.for_each(|result| check("adapter.nats.nkey_seed", result));
     for backend in config.backends.values_mut() {

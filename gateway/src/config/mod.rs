@@ -14,6 +14,7 @@ mod cookie;
 mod cors;
 mod engine;
 mod error;
+mod ingest;
 mod limits;
 mod load;
 mod log;
@@ -41,6 +42,7 @@ pub use cookie::{Cookie, SameSite};
 pub use cors::Cors;
 pub use engine::{Engine, HttpCompression, PerMessageDeflate, Transport};
 pub use error::{ConfigError, Place, Problem};
+pub use ingest::{Ingest, IngestEmitter, IngestNats, IngestRedis, IngestStream};
 pub use limits::Limits;
 pub use load::{Loaded, Override, Sources};
 pub use log::{Log, LogFormat};
@@ -69,6 +71,7 @@ section! {
         public: Public,
         api: Api,
         adapter: Adapter,
+        ingest: Ingest,
         engine: Engine,
         cors: Cors,
         cookie: Cookie,

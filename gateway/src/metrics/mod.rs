@@ -15,7 +15,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use prometheus::core::Metric as _;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::config::Transport;
@@ -84,6 +85,8 @@ pub struct Metrics {
     handshake: Histogram,
     violations: IntCounterVec,
     api_requests: IntCounterVec,
+    ingested: IntCounterVec,
+    ingest_up: IntGaugeVec,
     sockets: Mutex<HashMap<String, IntGauge>>,
     /// What goes to backends.
     pub backends: BackendMetrics,
@@ -108,6 +111,11 @@ impl Metrics {
             let counters = IntCounterVec::new(opts(name, help), labels).expect("a valid name");
             registry.register(Box::new(counters.clone())).expect("a name of its own");
             counters
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let gauges = IntGaugeVec::new(opts(name, help), labels).expect("a valid name");
+            registry.register(Box::new(gauges.clone())).expect("a name of its own");
+            gauges
         };
         let histogram = |name: &str, help: &str| {
             let opts = HistogramOpts::from(opts(name, help)).buckets(LATENCY_BUCKETS.to_vec());
@@ -177,6 +185,16 @@ impl Metrics {
             handshake: histogram("handshake_seconds", "From a handshake request to its answer."),
             violations: counters("protocol_violations_total", "Packets against the protocol.", &["code"]),
             api_requests: counters("api_requests_total", "Requests to the HTTP API.", &["call", "status"]),
+            ingested: counters(
+                "ingest_messages_total",
+                "Messages of backends that came over a broker.",
+                &["source", "result"],
+            ),
+            ingest_up: gauges(
+                "ingest_up",
+                "1 while messages of backends can come over a broker.",
+                &["source"],
+            ),
             sockets: Mutex::new(HashMap::new()),
             backends: BackendMetrics::new(&registry),
             registry,
@@ -208,6 +226,16 @@ impl Metrics {
     /// Counts a request to the HTTP API.
     pub fn api_request(&self, call: &'static str, status: http::StatusCode) {
         self.api_requests.with_label_values(&[call, status.as_str()]).inc();
+    }
+
+    /// Counts a message of a backend that came over a broker, by what became of it.
+    pub fn ingested(&self, source: &'static str, result: &'static str) {
+        self.ingested.with_label_values(&[source, result]).inc();
+    }
+
+    /// Whether messages of backends can come this way now. The series appears with the first call.
+    pub fn set_ingest_up(&self, source: &'static str, up: bool) {
+        self.ingest_up.with_label_values(&[source]).set(i64::from(up));
     }
 
     /// How long a packet took from its emit to the write to a client.

@@ -111,6 +111,11 @@ impl Namespace {
         self
     }
 
+    /// An event for the servers that came to this one alone, as from a Redis emitter.
+    pub(crate) fn server_side_event(&self, name: &str, args: Args) {
+        self.inner.handler().server_event(self, name, args, None);
+    }
+
     /// Replaces the handler: code that was attached with `on_connect` and `on` is not called any more.
     pub fn set_handler(&self, handler: Arc<dyn NamespaceHandler>) -> &Self {
         *self.inner.handler.write() = handler;

@@ -1,6 +1,7 @@
 //! Servers: the embedding API's entry, the accept loop, and the binary's life from start to end.
 
 mod counters;
+mod ingest;
 mod io;
 mod listener;
 mod node;

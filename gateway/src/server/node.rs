@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use roomcast_adapter::{Adapter, AdapterFactory};
+use roomcast_protocol::socketio::Args;
 
 use super::Io;
 use crate::backend::clients::Clients;
@@ -45,6 +46,12 @@ impl GatewayNode {
 impl Node for GatewayNode {
     fn adapter(&self, namespace: &str) -> Option<Arc<dyn Adapter>> {
         self.io.get(namespace).map(|namespace| Arc::clone(namespace.adapter()))
+    }
+
+    fn server_side_event(&self, namespace: &str, name: &str, args: Args) {
+        if let Some(namespace) = self.io.get(namespace) {
+            namespace.server_side_event(name, args);
+        }
     }
 
     fn factory(&self) -> &Arc<dyn AdapterFactory> {

@@ -15,11 +15,12 @@ use parking_lot::Mutex;
 use roomcast_adapter::cluster::{Bus, ClusterConfig, ClusterFactory};
 use roomcast_adapter::nats::{NatsBus, NatsConfig};
 use roomcast_adapter::redis::{PubSub, RedisBus, RedisConfig};
-use roomcast_adapter::{AdapterFactory, LinkStats, LocalFactory, TlsFiles};
+use roomcast_adapter::{AdapterFactory, LinkStats, LocalFactory};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::counters::{ReadLink, export_counters, export_link};
+use super::ingest::{start_ingest, tls_files};
 use super::node::GatewayNode;
 use super::outages::export_outages;
 use super::reload::{Target, apply, watch_sources};
@@ -66,6 +67,12 @@ pub enum RunError {
     /// A backend cannot be used as it is configured.
     #[error(transparent)]
     Backend(#[from] SetupError),
+    /// The settings of a way in over a broker cannot be used.
+    #[error("the section `ingest` cannot be used: {error}")]
+    Ingest {
+        /// What is wrong.
+        error: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 /// Serves a configuration until SIGINT or SIGTERM: the binary's main job. Some of it may change meanwhile ([`Reload`]).
@@ -151,12 +158,15 @@ async fn run_changing(
         node = %factory.node(),
         "ready: http://{api_address}/console shows what happens"
     );
+    let ingest = start_ingest(&config, &(Arc::clone(&node) as Arc<dyn Node>));
+    let ingest = ingest.map_err(|error| RunError::Ingest { error: error.into() })?;
     node.set_serving(true);
     serve(io.clone(), public, shutdown).await;
 
     tracing::info!("shutting down");
     settings.abort();
     node.set_serving(false);
+    drop(ingest);
     io.close().await;
     events.drain(DRAIN_TIMEOUT).await;
     factory.shutdown().await;
@@ -216,7 +226,7 @@ async fn start_adapter(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Ada
         AdapterKind::Redis => {
             let mut redis = RedisConfig::new(url);
             redis.prefix = prefix;
-            redis.tls = tls_files(config);
+            redis.tls = tls_files(&config.adapter.tls);
             redis.link.max_inbound = config.adapter.inbound.max_bytes;
             redis.pubsub = match config.adapter.redis.pubsub {
                 RedisPubSub::Auto => PubSub::Auto,
@@ -229,7 +239,7 @@ async fn start_adapter(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Ada
         AdapterKind::Nats => {
             let mut nats = NatsConfig::new(url);
             nats.prefix = prefix;
-            nats.tls = tls_files(config);
+            nats.tls = tls_files(&config.adapter.tls);
             nats.link.max_inbound = config.adapter.inbound.max_bytes;
             let settings = &config.adapter.nats;
             nats.credentials_file.clone_from(&settings.credentials_file);
@@ -243,14 +253,6 @@ async fn start_adapter(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Ada
     export_counters(metrics, factory.counters());
     export_link(metrics, &link);
     Ok(factory)
-}
-
-fn tls_files(config: &Config) -> TlsFiles {
-    let (tls, mut files) = (&config.adapter.tls, TlsFiles::default());
-    files.ca_file.clone_from(&tls.ca_file);
-    files.cert_file.clone_from(&tls.cert_file);
-    files.key_file.clone_from(&tls.key_file);
-    files
 }
 
 fn cluster_config(config: &Config) -> ClusterConfig {

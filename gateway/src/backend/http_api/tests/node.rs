@@ -305,6 +305,8 @@ impl Node for TestNode {
         ["/", "/chat"].contains(&namespace).then(|| Arc::clone(&self.adapter) as Arc<dyn Adapter>)
     }
 
+    fn server_side_event(&self, _: &str, _: &str, _: Args) {}
+
     fn factory(&self) -> &Arc<dyn AdapterFactory> {
         &self.factory
     }
