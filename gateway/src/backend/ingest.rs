@@ -7,6 +7,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::metrics::Metrics;
 
 /// The shortest wait before a link is made again.
@@ -67,14 +69,28 @@ pub(crate) struct Lost {
     pub(crate) refused: bool,
 }
 
-/// Makes a link again and again, and has it used, for as long as it is polled. `link` returns when the link is lost, and
-/// counts it as up meanwhile.
-pub(crate) async fn keep<F: Future<Output = Lost>>(tally: &Tally, mut link: impl FnMut() -> F) {
+impl Lost {
+    /// The node stops, and wants no other.
+    pub(crate) fn stopped() -> Self {
+        Self { reason: "the node stops".to_owned(), refused: false }
+    }
+}
+
+/// Makes a link again and again, and has it used, until `stop` says so. `link` returns when the link is lost or is not
+/// wanted any more, and counts it as up meanwhile.
+pub(crate) async fn keep<F: Future<Output = Lost>>(
+    tally: &Tally,
+    mut stop: watch::Receiver<bool>,
+    mut link: impl FnMut() -> F,
+) {
     let (mut wait, mut told) = (RECONNECT_MIN, String::new());
     loop {
         let began = tokio::time::Instant::now();
         let Lost { reason, refused } = link().await;
         tally.up(false);
+        if *stop.borrow() {
+            return;
+        }
         tally.count("link_lost");
         if began.elapsed() > PROVEN {
             (wait, told) = (RECONNECT_MIN, String::new());
@@ -84,8 +100,11 @@ pub(crate) async fn keep<F: Future<Output = Lost>>(tally: &Tally, mut link: impl
             tracing::warn!(source = tally.source.as_str(), reason, "the link of a way in is down");
             told = reason;
         }
-        tokio::time::sleep(if refused { REFUSED_WAIT } else { wait.mul_f64(rand::random_range(0.5..1.0)) })
-            .await;
+        let pause = if refused { REFUSED_WAIT } else { wait.mul_f64(rand::random_range(0.5..1.0)) };
+        // An error says that whoever could stop it is gone.
+        if tokio::time::timeout(pause, stop.wait_for(|stop| *stop)).await.is_ok() {
+            return;
+        }
         wait = (wait * 2).min(RECONNECT_MAX);
     }
 }

@@ -120,7 +120,8 @@ async fn run_changing(
     let node =
         GatewayNode::new(io.clone(), config.adapter.kind, Arc::clone(&clients), Arc::clone(&dead_letters));
     let calls = Calls::new(Arc::clone(&node) as Arc<dyn Node>, config.engine.max_attachments);
-    let events = Events::new(&config, Arc::new(calls), io.metrics(), &dead_letters)?;
+    let calls = Arc::new(calls);
+    let events = Events::new(&config, Arc::clone(&calls), io.metrics(), &dead_letters)?;
     events.watch(&factory);
     let namespaces = Namespaces::new(io.clone(), Arc::clone(&clients), Arc::clone(&events));
     namespaces.reload(&config);
@@ -158,7 +159,7 @@ async fn run_changing(
         node = %factory.node(),
         "ready: http://{api_address}/console shows what happens"
     );
-    let ingest = start_ingest(&config, &(Arc::clone(&node) as Arc<dyn Node>));
+    let ingest = start_ingest(&config, &(Arc::clone(&node) as Arc<dyn Node>), &calls);
     let ingest = ingest.map_err(|error| RunError::Ingest { error: error.into() })?;
     node.set_serving(true);
     serve(io.clone(), public, shutdown).await;
@@ -166,7 +167,7 @@ async fn run_changing(
     tracing::info!("shutting down");
     settings.abort();
     node.set_serving(false);
-    drop(ingest);
+    ingest.stop().await;
     io.close().await;
     events.drain(DRAIN_TIMEOUT).await;
     factory.shutdown().await;

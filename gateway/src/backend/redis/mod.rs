@@ -4,15 +4,20 @@
 //! ways in. Whoever may write to the Redis may emit anything: it is a part of the backend.
 
 mod emitter;
+mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use roomcast_adapter::cluster::BusError;
 use roomcast_adapter::redis::{RedisClient, RedisConfig, RedisConnection};
+use tokio::sync::watch;
 
 use self::emitter::Emitter;
+use self::stream::Reader;
+pub(crate) use self::stream::StreamSettings;
 use super::Node;
+use super::calls::Calls;
 use super::ingest::{Lost, keep};
 
 /// How often a connection is asked whether its server is still there, and still the right one.
@@ -30,32 +35,52 @@ pub(crate) struct EmitterSettings {
     pub(crate) max_attachments: usize,
 }
 
-/// Listens to emitters, for as long as it is polled. An error is one of the configuration.
+/// Listens to emitters until `stop` says so. An error is one of the configuration.
 pub(crate) fn listen_to_emitters(
     redis: &RedisConfig,
     node: &Arc<dyn Node>,
     settings: EmitterSettings,
+    stop: watch::Receiver<bool>,
 ) -> Result<impl Future<Output = ()> + Send + use<>, BusError> {
     let client = RedisClient::new(redis)?;
     let EmitterSettings { key, namespaces, max_attachments } = settings;
     let emitter = Arc::new(Emitter::new(node, &key, namespaces, max_attachments));
     Ok(async move {
-        let link = || async {
-            let listening = async {
-                let connection = client.listen(Arc::clone(&emitter) as _).await?;
-                connection.psubscribe(&emitter.patterns()).await?;
-                Ok(connection)
-            };
-            match listening.await {
-                Ok(connection) => {
-                    emitter.tally().up(true);
-                    until_lost(&connection).await
+        let link = || {
+            let mut stop = stop.clone();
+            let (client, emitter) = (&client, &emitter);
+            async move {
+                let listening = async {
+                    let connection = client.listen(Arc::clone(emitter) as _).await?;
+                    connection.psubscribe(&emitter.patterns()).await?;
+                    Ok(connection)
+                };
+                match listening.await {
+                    Ok(connection) => {
+                        emitter.tally().up(true);
+                        tokio::select! {
+                            lost = until_lost(&connection) => lost,
+                            _ = stop.wait_for(|stop| *stop) => Lost::stopped(),
+                        }
+                    }
+                    Err(error) => lost(&error),
                 }
-                Err(error) => lost(&error),
             }
         };
-        keep(emitter.tally(), link).await;
+        keep(emitter.tally(), stop.clone(), link).await;
     })
+}
+
+/// Reads calls from a stream until `stop` says so; what was begun then is finished. An error is one of the configuration.
+pub(crate) fn read_stream(
+    redis: &RedisConfig,
+    node: &Arc<dyn Node>,
+    calls: &Arc<Calls>,
+    settings: StreamSettings,
+    stop: watch::Receiver<bool>,
+) -> Result<impl Future<Output = ()> + Send + use<>, BusError> {
+    let reader = Reader::new(RedisClient::new(redis)?, calls, node, settings, stop.clone());
+    Ok(async move { keep(reader.tally(), stop, || reader.link()).await })
 }
 
 fn lost(error: &BusError) -> Lost {
