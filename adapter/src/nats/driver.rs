@@ -192,6 +192,12 @@ impl NatsDriver {
     }
 }
 
+/// The servers and how to connect to them, for a client beside the bus. The files are read now.
+pub async fn connect_options(config: &NatsConfig) -> Result<(ConnectOptions, Vec<ServerAddr>), BusError> {
+    let (access, servers) = Access::new(config)?;
+    Ok((access.options().await?, servers))
+}
+
 fn closed() -> BusError {
     BusError::Unavailable("the connection was closed".into())
 }

@@ -70,6 +70,13 @@ impl Subjects {
     }
 }
 
+/// A text as one token of a subject, by the rule of this module.
+pub fn subject_token(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    push_token(&mut out, text);
+    out
+}
+
 fn push_token(out: &mut String, text: &str) {
     let start = out.len();
     if text.is_empty() {

@@ -10,6 +10,8 @@ mod encode;
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
+pub use self::{driver::connect_options, encode::subject_token};
+
 use self::{driver::NatsDriver, encode::Subjects};
 use crate::{
     broker::{Core, LinkConfig, TlsFiles, bus_by_core, hide_credentials},

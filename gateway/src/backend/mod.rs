@@ -5,6 +5,7 @@ pub(crate) mod clients;
 pub(crate) mod events;
 pub mod http_api;
 mod ingest;
+pub(crate) mod nats;
 mod node;
 mod problem;
 pub(crate) mod redis;

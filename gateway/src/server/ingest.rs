@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use roomcast_adapter::TlsFiles;
 use roomcast_adapter::cluster::BusError;
+use roomcast_adapter::nats::NatsConfig;
 use roomcast_adapter::redis::RedisConfig;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::backend::Node;
 use crate::backend::calls::Calls;
+use crate::backend::nats::{NatsLink, serve_calls};
 use crate::backend::redis::{EmitterSettings, StreamSettings, listen_to_emitters, read_stream};
-use crate::config::{AdapterKind, Config, Tls};
+use crate::config::{AdapterKind, Config, SecretUrl, Tls};
+use crate::metrics::Metrics;
 
 /// How long what was begun may take when the node stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,6 +39,7 @@ pub(super) fn start_ingest(
     config: &Config,
     node: &Arc<dyn Node>,
     calls: &Arc<Calls>,
+    nats: Option<NatsLink>,
 ) -> Result<Ingest, BusError> {
     let mut tasks = JoinSet::new();
     let stop = watch::Sender::new(false);
@@ -54,7 +58,53 @@ pub(super) fn start_ingest(
             tasks.spawn(read_stream(&redis, node, calls, settings, stop.subscribe())?);
         }
     }
+    if let Some(link) = nats {
+        let max_calls = config.ingest.nats.max_calls;
+        tasks.spawn(serve_calls(link, Arc::clone(calls), max_calls, stop.subscribe()));
+    }
     Ok(Ingest { stop, tasks })
+}
+
+/// The client for backends on NATS, if there is a NATS.
+pub(super) async fn connect_nats(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<NatsLink>, BusError> {
+    match nats_config(config) {
+        Some(nats) if config.ingest.nats.enabled.unwrap_or(true) => {
+            NatsLink::connect(&nats, metrics).await.map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The NATS that backends use, if there is one.
+fn nats_config(config: &Config) -> Option<NatsConfig> {
+    let (own, adapter) = (&config.ingest.nats, &config.adapter);
+    let mut nats = match &own.url {
+        Some(url) => {
+            let mut nats = NatsConfig::new(url.expose());
+            nats.tls = tls_files(&own.tls);
+            nats.credentials_file.clone_from(&own.credentials_file);
+            nats.nkey_seed = own.nkey_seed.as_ref().map(|seed| seed.expose().to_owned());
+            nats
+        }
+        None if adapter.kind == AdapterKind::Nats => adapter_nats(config),
+        None => return None,
+    };
+    nats.prefix = own.prefix.clone().unwrap_or_else(|| adapter.prefix.clone());
+    Some(nats)
+}
+
+/// The adapter's NATS.
+pub(super) fn adapter_nats(config: &Config) -> NatsConfig {
+    let adapter = &config.adapter;
+    let mut nats = NatsConfig::new(adapter.url.as_ref().map(SecretUrl::expose).unwrap_or_default());
+    nats.prefix.clone_from(&adapter.prefix);
+    nats.tls = tls_files(&adapter.tls);
+    nats.credentials_file.clone_from(&adapter.nats.credentials_file);
+    nats.nkey_seed = adapter.nats.nkey_seed.as_ref().map(|seed| seed.expose().to_owned());
+    nats
 }
 
 fn stream_settings(config: &Config) -> StreamSettings {

@@ -12,15 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use roomcast_adapter::cluster::{Bus, ClusterConfig, ClusterFactory};
-use roomcast_adapter::nats::{NatsBus, NatsConfig};
+use roomcast_adapter::cluster::{Bus, BusError, ClusterConfig, ClusterFactory};
+use roomcast_adapter::nats::NatsBus;
 use roomcast_adapter::redis::{PubSub, RedisBus, RedisConfig};
 use roomcast_adapter::{AdapterFactory, LinkStats, LocalFactory};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::counters::{ReadLink, export_counters, export_link};
-use super::ingest::{start_ingest, tls_files};
+use super::ingest::{adapter_nats, connect_nats, start_ingest, tls_files};
 use super::node::GatewayNode;
 use super::outages::export_outages;
 use super::reload::{Target, apply, watch_sources};
@@ -121,7 +121,9 @@ async fn run_changing(
         GatewayNode::new(io.clone(), config.adapter.kind, Arc::clone(&clients), Arc::clone(&dead_letters));
     let calls = Calls::new(Arc::clone(&node) as Arc<dyn Node>, config.engine.max_attachments);
     let calls = Arc::new(calls);
-    let events = Events::new(&config, Arc::clone(&calls), io.metrics(), &dead_letters)?;
+    let ingest_failed = |error: BusError| RunError::Ingest { error: error.into() };
+    let nats = connect_nats(&config, io.metrics()).await.map_err(ingest_failed)?;
+    let events = Events::new(&config, Arc::clone(&calls), nats.clone(), io.metrics(), &dead_letters)?;
     events.watch(&factory);
     let namespaces = Namespaces::new(io.clone(), Arc::clone(&clients), Arc::clone(&events));
     namespaces.reload(&config);
@@ -159,8 +161,8 @@ async fn run_changing(
         node = %factory.node(),
         "ready: http://{api_address}/console shows what happens"
     );
-    let ingest = start_ingest(&config, &(Arc::clone(&node) as Arc<dyn Node>), &calls);
-    let ingest = ingest.map_err(|error| RunError::Ingest { error: error.into() })?;
+    let ingest = start_ingest(&config, &(Arc::clone(&node) as Arc<dyn Node>), &calls, nats);
+    let ingest = ingest.map_err(ingest_failed)?;
     node.set_serving(true);
     serve(io.clone(), public, shutdown).await;
 
@@ -238,13 +240,8 @@ async fn start_adapter(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Ada
             (Arc::clone(&bus) as _, Arc::new(move || bus.stats()))
         }
         AdapterKind::Nats => {
-            let mut nats = NatsConfig::new(url);
-            nats.prefix = prefix;
-            nats.tls = tls_files(&config.adapter.tls);
+            let mut nats = adapter_nats(config);
             nats.link.max_inbound = config.adapter.inbound.max_bytes;
-            let settings = &config.adapter.nats;
-            nats.credentials_file.clone_from(&settings.credentials_file);
-            nats.nkey_seed = settings.nkey_seed.as_ref().map(|seed| seed.expose().to_owned());
             let bus = Arc::new(NatsBus::new(&nats).map_err(|error| failed(error.into()))?);
             (Arc::clone(&bus) as _, Arc::new(move || bus.stats()))
         }

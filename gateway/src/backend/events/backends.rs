@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 
 use super::{Backend, CloudEvent, DeadLetter, DeadLetters, Reason, SetupError};
+use crate::backend::nats::{NatsBackend, NatsLink};
 use crate::backend::webhook::Webhook;
 use crate::config;
 use crate::metrics::Metrics;
@@ -20,14 +21,20 @@ struct Made {
 
 pub(super) struct Backends {
     by_name: ArcSwap<BTreeMap<String, Made>>,
+    nats: Option<NatsLink>,
     metrics: Arc<Metrics>,
     dead_letters: Arc<DeadLetters>,
 }
 
 impl Backends {
-    pub(super) fn new(metrics: &Arc<Metrics>, dead_letters: &Arc<DeadLetters>) -> Self {
+    pub(super) fn new(
+        nats: Option<NatsLink>,
+        metrics: &Arc<Metrics>,
+        dead_letters: &Arc<DeadLetters>,
+    ) -> Self {
         Self {
             by_name: ArcSwap::default(),
+            nats,
             metrics: Arc::clone(metrics),
             dead_letters: Arc::clone(dead_letters),
         }
@@ -66,7 +73,8 @@ impl Backends {
 
     fn make(&self, name: &str, settings: &config::Backend) -> Result<Arc<dyn Backend>, SetupError> {
         if settings.nats {
-            return Err(SetupError::NoNats(name.to_owned()));
+            let link = self.nats.as_ref().ok_or_else(|| SetupError::NoNats(name.to_owned()))?;
+            return Ok(NatsBackend::start(name, settings, link, &self.metrics, &self.dead_letters));
         }
         Ok(Webhook::start(name, settings, &self.metrics, &self.dead_letters)?)
     }

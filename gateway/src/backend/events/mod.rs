@@ -20,6 +20,7 @@ use roomcast_adapter::AdapterFactory;
 use tokio::time::Instant;
 
 use super::calls::Calls;
+use super::nats::NatsLink;
 use crate::config::{self, Config};
 use crate::handler::{BoxFuture, DisconnectReason};
 use crate::metrics::Metrics;
@@ -30,7 +31,7 @@ use self::share::Checks;
 
 pub use dead_letters::DeadLetters;
 pub(crate) use dead_letters::{DeadLetter, Reason};
-pub(crate) use event::CloudEvent;
+pub(crate) use event::{CloudEvent, Kind};
 pub(crate) use reply::{BackendError, Refusal, Reply};
 
 /// A way to one backend service.
@@ -114,10 +115,11 @@ impl Events {
     pub(crate) fn new(
         config: &Config,
         calls: Arc<Calls>,
+        nats: Option<NatsLink>,
         metrics: &Arc<Metrics>,
         dead_letters: &Arc<DeadLetters>,
     ) -> Result<Arc<Self>, SetupError> {
-        let backends = Arc::new(Backends::new(metrics, dead_letters));
+        let backends = Arc::new(Backends::new(nats, metrics, dead_letters));
         dead_letters.set_backends(&backends);
         backends.reload(&config.backends)?;
         let names = ArcSwap::from_pointee(Names::of(config));

@@ -154,7 +154,7 @@ impl BackendError {
             Self::Timeout => "backend_timeout",
             Self::Unavailable | Self::Unknown => "backend_unavailable",
             Self::Overloaded => "overloaded",
-            Self::NoResponders => "no_responders",
+            Self::NoResponders => "no_backend",
             Self::InvalidReply(_) => "backend_invalid_reply",
         }
     }
