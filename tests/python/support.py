@@ -3,6 +3,7 @@
 import os
 import pathlib
 import random
+import shutil
 import socket
 import subprocess
 import time
@@ -48,17 +49,32 @@ def status_of(url):
         return None
 
 
-class Server:
-    """A server process; use it as a context manager."""
+class Process:
+    """A process that ends with the test."""
 
-    def __init__(self, variable, mode, env, ready_url, ready_statuses):
+    def __init__(self, process):
+        self.process = process
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Server(Process):
+    """A server of the programs under test."""
+
+    def __init__(self, variable, mode, env, ready_url, ready_statuses, arguments=()):
         if REFERENCE:
             command = ["node", str(REFERENCE_SERVER), mode]
         elif variable in os.environ:
             command = [os.environ[variable]]
         else:
             raise RuntimeError(f"{variable} is not set: run through tests/run, or with REFERENCE=1")
-        self.process = subprocess.Popen(command, env={**os.environ, **env})
+        super().__init__(subprocess.Popen([*command, *arguments], env={**os.environ, **env}))
         try:
             until(lambda: self._alive() and status_of(ready_url) in ready_statuses, "readiness of the server")
         except BaseException:
@@ -70,14 +86,6 @@ class Server:
             raise AssertionError(f"the server ended with {self.process.returncode} before it was ready")
         return True
 
-    def stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
 
 def start_test_server(**env):
     port = free_port()
@@ -87,7 +95,30 @@ def start_test_server(**env):
     return server
 
 
-def start_gateway(**env):
+def start_nats():
+    """A NATS server of the test's own, with its `url`."""
+    places = os.environ.get("PATH", "").split(os.pathsep) + ["/usr/sbin", "/usr/local/sbin"]
+    program = shutil.which("nats-server", path=os.pathsep.join(places))
+    if not program:
+        raise RuntimeError("nats-server is not installed; `apt-get install nats-server` installs it")
+    port = free_port()
+    process = subprocess.Popen([program, "-a", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL)
+    server = Process(process)
+    server.url = f"nats://127.0.0.1:{port}"
+    try:
+        until(lambda: _accepts(port), "NATS server")
+    except BaseException:
+        server.stop()
+        raise
+    return server
+
+
+def _accepts(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def start_gateway(file=None, **env):
     port, api_port = free_port(), free_port()
     settings = {
         "ROOMCAST__PUBLIC__LISTEN": f"127.0.0.1:{port}",
@@ -95,6 +126,7 @@ def start_gateway(**env):
         **env,
     }
     api = f"http://127.0.0.1:{api_port}"
-    server = Server("ROOMCAST_BIN", "gateway", settings, f"{api}/readyz", (200,))
+    arguments = ["--config", file] if file else []
+    server = Server("ROOMCAST_BIN", "gateway", settings, f"{api}/readyz", (200,), arguments)
     server.url, server.api = f"http://127.0.0.1:{port}", api
     return server
