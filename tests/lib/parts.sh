@@ -16,6 +16,7 @@ parts=(
   "browser|official client and the console in Chromium"
   "cluster|two and three nodes over Redis and NATS, HAProxy, broker outage"
   "webhooks|events to a backend that takes webhooks, presence over Redis and NATS"
+  "brokers|backends over Redis and NATS: official emitter, stream, service and events"
   "failures|brokers, nodes, networks and clients that fail under traffic"
   "autobahn|RFC 6455 and permessage-deflate by the Autobahn suite"
   "examples|the library's examples build, and echo runs"
@@ -99,6 +100,7 @@ part_helm() {
 
 part_python() {
   need_venv
+  need_brokers
   # The reference server is Node's.
   [[ ${REFERENCE:-} != 1 ]] || need_node_modules
   build_servers
@@ -128,6 +130,13 @@ part_webhooks() {
   need_brokers
   build_servers
   node_tests "$tests/node/webhooks"
+}
+
+part_brokers() {
+  need_node_modules
+  need_brokers
+  build_servers
+  node_tests "$tests/node/emitter" "$tests/node/nats-backend"
 }
 
 part_failures() {

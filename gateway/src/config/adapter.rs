@@ -161,6 +161,15 @@ impl AdapterKind {
         }
     }
 
+    /// What a URL of its broker is called.
+    pub(super) fn url_form(self) -> &'static str {
+        match self {
+            Self::Memory => "a URL",
+            Self::Redis => "a URL of Redis",
+            Self::Nats => "a URL of NATS",
+        }
+    }
+
     /// The schemes that a URL of its broker may have.
     pub(super) fn schemes(self) -> &'static [&'static str] {
         match self {

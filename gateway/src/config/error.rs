@@ -194,6 +194,14 @@ pub enum Problem {
         /// What the URL may begin with.
         schemes: &'static [&'static str],
     },
+    /// A key needs another one.
+    #[error("`{key}` needs {needs}")]
+    Needs {
+        /// The key.
+        key: &'static str,
+        /// What it needs.
+        needs: &'static str,
+    },
     /// A certificate without its key, or a key without its certificate.
     #[error("`adapter.tls.cert_file` and `adapter.tls.key_file` belong together: one of them is missing")]
     HalfCertificate,

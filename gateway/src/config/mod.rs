@@ -16,6 +16,7 @@ mod engine;
 mod error;
 mod ingest;
 mod limits;
+mod ingest_checks;
 mod load;
 mod log;
 mod mailbox;
