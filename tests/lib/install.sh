@@ -30,6 +30,8 @@ need_brokers() {
   server nats-server nats-server
 }
 
+need_php() { command -v php >/dev/null || apt_install php-cli; }
+
 need_strace() { command -v strace >/dev/null || apt_install strace; }
 
 need_haproxy() { server haproxy haproxy; }

@@ -73,7 +73,8 @@ part_simulation() {
 part_node() {
   need_node_modules
   build_servers
-  node_tests "$tests/node/protocol" "$tests/node/clients" "$tests/node/api"
+  need_php
+  node_tests "$tests/node/protocol" "$tests/node/clients" "$tests/node/api" "$tests/node/docs"
   # Once more with compression: the official client offers it and the test server takes it.
   PERMESSAGE_DEFLATE=1 node_tests "$tests/node/clients/socketio-client.test.js"
 }
