@@ -111,7 +111,8 @@ class Ingress(unittest.TestCase):
 
     def test_haproxy(self):
         item, _ = ingress("haproxy", idleTimeoutSeconds=600)
-        expected = {"cookie-persistence": "stick", "load-balance": "leastconn", "timeout-tunnel": "600s", "timeout-server": "600s"}
+        expected = {"cookie-persistence": "stick", "load-balance": "leastconn"}
+        expected |= {"timeout-tunnel": "600s", "timeout-server": "600s"}
         self.assertEqual(annotations(item), {f"haproxy.org/{key}": value for key, value in expected.items()})
 
     def test_haproxy_ingress(self):
