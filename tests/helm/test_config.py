@@ -61,7 +61,8 @@ def write_as_mounted(folder, rendered):
     kind = rendered["adapter"]["kind"]
     for name in re.findall(f"file:{SECRETS}/([\\w-]+)", json.dumps(rendered)):
         # No two keys may be the same.
-        (folder / name).write_text(URLS[kind] if name == "broker-url" else KEY + name)
+        known = {"broker-url": URLS.get(kind), "ORDERS_SECRET": "whsec_" + base64.b64encode(KEY.encode()).decode()}
+        (folder / name).write_text(known.get(name, KEY + name))
     path = folder / "roomcast.json"
     path.write_text(text)
     return path
@@ -207,6 +208,7 @@ class Secrets(unittest.TestCase):
 AUTH = {
     "auth": {"jwt": {"secret": f"file:{SECRETS}/JWT_SECRET", "required": False}},
     "limits": {"events_per_second": 50},
+    "backend": {"orders": {"webhook": "http://orders/hooks", "secrets": [f"file:{SECRETS}/ORDERS_SECRET"]}},
 }
 
 
@@ -250,7 +252,7 @@ class Restarts(unittest.TestCase):
                 write_as_mounted(folder, after)
                 until(lambda: "the configuration has been taken" in log.read_text(), log)
             text = log.read_text()
-            for key in ("api.keys", "namespace", "auth.jwt", "limits", "log.level", "reload.interval"):
+            for key in ("api.keys", "namespace", "auth.jwt", "limits", "backend", "log.level", "reload.interval"):
                 self.assertIn(key, text)
             self.assertNotIn("a restart is needed", text)
             self.assertNotIn("not taken", text)

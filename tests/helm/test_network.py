@@ -130,7 +130,7 @@ class Ingress(unittest.TestCase):
         self.assertEqual(found[prefix + "target-type"], "ip")
         attributes = dict(pair.split("=") for pair in found[prefix + "target-group-attributes"].split(","))
         self.assertEqual((attributes["stickiness.enabled"], attributes["stickiness.type"]), ("true", "lb_cookie"))
-        self.assertEqual(attributes["deregistration_delay.timeout_seconds"], "15")
+        self.assertEqual(attributes["deregistration_delay.timeout_seconds"], "25")
         self.assertEqual(found[prefix + "healthcheck-path"], "/readyz")
         api = next(port for port in pod(REDIS)["containers"][0]["ports"] if port["name"] == "api")
         self.assertEqual(found[prefix + "healthcheck-port"], str(api["containerPort"]))

@@ -53,7 +53,7 @@ disconnects nobody: gateway/src/config/reload.rs has the list.
 */}}
 {{- define "roomcast.checksum" -}}
 {{- $config := include "roomcast.config" . | fromJson }}
-{{- $config = omit $config "namespace" "auth" "limits" "reload" }}
+{{- $config = omit $config "namespace" "auth" "limits" "backend" "reload" }}
 {{- $_ := set $config "api" (omit $config.api "keys") }}
 {{- if $config.log }}
 {{- $_ := set $config "log" (omit $config.log "level") }}

@@ -43,6 +43,12 @@ What a schema cannot say: values that are fine by themselves and cannot work tog
 {{- $problems = append $problems "config.adapter.url has a password, and would stand in a ConfigMap: use broker.existingSecret or broker.url." }}
 {{- end }}
 
+{{- range $name, $backend := $config.backend }}
+{{- if contains "@" (default "" $backend.webhook) }}
+{{- $problems = append $problems (printf "config.backend.%s.webhook has a password, and would stand in a ConfigMap: use \"env:NAME\" or \"file:PATH\" with secrets." $name) }}
+{{- end }}
+{{- end }}
+
 {{- /* Listeners. */}}
 {{- range $name := list "public" "api" }}
 {{- $listen := (get $config $name).listen }}
