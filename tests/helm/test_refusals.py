@@ -24,6 +24,10 @@ BY_TEMPLATE = [
         {"config": {"backend": {"orders": {"webhook": "http://u:pw@orders"}}}},
         "config.backend.orders.webhook has a password, and would stand in a ConfigMap",
     ),
+    (
+        {"config": {"ingest": {"nats": {"url": "nats://u:pw@nats"}}}},
+        "config.ingest.nats.url has a password, and would stand in a ConfigMap",
+    ),
     ({"httpRoute": {"enabled": True}}, "set httpRoute.parentRefs"),
     (
         {"metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}},

@@ -49,6 +49,12 @@ What a schema cannot say: values that are fine by themselves and cannot work tog
 {{- end }}
 {{- end }}
 
+{{- range $name := list "redis" "nats" }}
+{{- if contains "@" (dig "ingest" $name "url" "" $config) }}
+{{- $problems = append $problems (printf "config.ingest.%s.url has a password, and would stand in a ConfigMap: use \"env:NAME\" or \"file:PATH\" with secrets." $name) }}
+{{- end }}
+{{- end }}
+
 {{- /* Listeners. */}}
 {{- range $name := list "public" "api" }}
 {{- $listen := (get $config $name).listen }}
