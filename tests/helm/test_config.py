@@ -223,6 +223,8 @@ class Restarts(unittest.TestCase):
     def test_what_a_node_takes_up_rolls_nothing(self):
         self.assertNotEqual(config(merged(REDIS, self.TAKEN)), config(REDIS))
         self.assertEqual(template(merged(REDIS, self.TAKEN)), template(REDIS))
+        named = {"config": {"api": {"key": [{"name": "orders", "secret": "env:KEY"}], "jwt": {"secret": "env:JWT"}}}}
+        self.assertEqual(template(merged(REDIS, named)), template(REDIS))
         # A further key in the chart's Secret.
         one, two = ({"apiKeys": {"generate": False, "values": [KEY] * count}} for count in (1, 2))
         self.assertEqual(template(one), template(two))

@@ -136,6 +136,7 @@ class Refusals(unittest.TestCase):
             {"apiKeys": {"generate": False}, "config": {"api": {"keys": ["env:KEY"]}}},
             {"apiKeys": {"generate": False}, "config": {"api": {"key": [{"name": "orders", "secret": "env:KEY"}]}}},
             {"config": {"backend": {"orders": {"webhook": "http://orders/hooks", "secrets": ["env:ORDERS_SECRET"]}}}},
+            {"apiKeys": {"generate": False}, "config": {"api": {"jwt": {"secret": "env:KEY"}}}},
             {"httpRoute": GATEWAY},
             {"replicaCount": 0},
             {"global": {"anything": 1}},

@@ -8,7 +8,7 @@ it all needs new pods when it changes.
 {{/* Whether the chart has a Secret of its own for keys and URL. */}}
 {{- define "roomcast.generatesKey" -}}
 {{- with .Values.apiKeys }}
-{{- if and .generate (not .values) (not .existingSecret) (not $.Values.config.api.keys) (not $.Values.config.api.key) }}true{{ end }}
+{{- if and .generate (not .values) (not .existingSecret) (not $.Values.config.api.keys) (not $.Values.config.api.key) (not $.Values.config.api.jwt) }}true{{ end }}
 {{- end }}
 {{- end }}
 {{- define "roomcast.ownsSecret" -}}
@@ -54,7 +54,7 @@ disconnects nobody: gateway/src/config/reload.rs has the list.
 {{- define "roomcast.checksum" -}}
 {{- $config := include "roomcast.config" . | fromJson }}
 {{- $config = omit $config "namespace" "auth" "limits" "backend" "reload" }}
-{{- $_ := set $config "api" (omit $config.api "keys") }}
+{{- $_ := set $config "api" (omit $config.api "keys" "key" "jwt") }}
 {{- if $config.log }}
 {{- $_ := set $config "log" (omit $config.log "level") }}
 {{- end }}

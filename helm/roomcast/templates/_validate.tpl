@@ -65,8 +65,8 @@ What a schema cannot say: values that are fine by themselves and cannot work tog
 {{- if eq (include "roomcast.publicPort" .) (include "roomcast.apiPort" .) }}
 {{- $problems = append $problems "config.public.listen and config.api.listen have the same port." }}
 {{- end }}
-{{- if and (not (include "roomcast.apiKeyFiles" . | fromJsonArray)) (not $config.api.keys) (not $config.api.key) }}
-{{- $problems = append $problems "the API would be open to whoever reaches the pods: set apiKeys.existingSecret, apiKeys.values or apiKeys.generate, or config.api.key." }}
+{{- if and (not (include "roomcast.apiKeyFiles" . | fromJsonArray)) (not $config.api.keys) (not $config.api.key) (not $config.api.jwt) }}
+{{- $problems = append $problems "the API would be open to whoever reaches the pods: set apiKeys.existingSecret, apiKeys.values, apiKeys.generate, config.api.key or config.api.jwt." }}
 {{- end }}
 {{- if and $values.apiKeys.existingSecret (not $values.apiKeys.existingSecretKeys) }}
 {{- $problems = append $problems "apiKeys.existingSecret is set and apiKeys.existingSecretKeys is empty: name the keys in it." }}
