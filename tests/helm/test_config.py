@@ -39,9 +39,9 @@ KEY = "0123456789abcdef0123456789abcdef"
 URLS = {"redis": "redis-cluster://:hunter2@127.0.0.1:6379", "nats": "nats://u:hunter2@127.0.0.1:4222"}
 
 
-def checksum(values):
-    template = find(render(values), "Deployment")["spec"]["template"]
-    return template["metadata"]["annotations"]["roomcast/restart-checksum"]
+def template(values):
+    """The pods: a change of anything in here replaces them."""
+    return find(render(values), "Deployment")["spec"]["template"]
 
 
 def secret_sources(values):
@@ -60,7 +60,9 @@ def write_as_mounted(folder, rendered):
     text = json.dumps(rendered).replace(SECRETS, str(folder))
     kind = rendered["adapter"]["kind"]
     for name in re.findall(f"file:{SECRETS}/([\\w-]+)", json.dumps(rendered)):
-        (folder / name).write_text(URLS[kind] if name == "broker-url" else KEY)
+        # No two keys may be the same.
+        known = {"broker-url": URLS.get(kind), "ORDERS_SECRET": "whsec_" + base64.b64encode(KEY.encode()).decode()}
+        (folder / name).write_text(known.get(name, KEY + name))
     path = folder / "roomcast.json"
     path.write_text(text)
     return path
@@ -146,15 +148,13 @@ class Secrets(unittest.TestCase):
         self.assertEqual(
             secret_sources(values),
             [
-                {"name": "keys", "items": [{"key": "one", "path": "existing-api-key-0"}]},
-                {"name": "keys", "items": [{"key": "two", "path": "existing-api-key-1"}]},
+                {"name": "keys"},
                 {"name": "broker", "items": [{"key": "url", "path": "broker-url"}]},
             ],
         )
         rendered = config(values)
         self.assertEqual(rendered["adapter"]["url"], f"file:{SECRETS}/broker-url")
-        files = [f"file:{SECRETS}/existing-api-key-0", f"file:{SECRETS}/existing-api-key-1"]
-        self.assertEqual(rendered["api"]["keys"], files)
+        self.assertEqual(rendered["api"]["keys"], [f"file:{SECRETS}/one", f"file:{SECRETS}/two"])
         self.assertIn(
             {"name": "secrets", "mountPath": SECRETS, "readOnly": True}, container(values)["volumeMounts"]
         )
@@ -193,7 +193,7 @@ class Secrets(unittest.TestCase):
     def test_further_secrets_are_files_and_variables(self):
         values = {"secrets": {"values": {"A": "b"}, "existingSecrets": ["more"]}}
         names = [source["name"] for source in secret_sources(values)]
-        self.assertEqual(names, [NAME, f"{NAME}-env", "more"])
+        self.assertEqual(names, [f"{NAME}-env", "more", NAME])
         references = [item["secretRef"]["name"] for item in container(values)["envFrom"]]
         # Keys of the API are not in the environment.
         self.assertEqual(references, [f"{NAME}-env", "more"])
@@ -208,6 +208,7 @@ class Secrets(unittest.TestCase):
 AUTH = {
     "auth": {"jwt": {"secret": f"file:{SECRETS}/JWT_SECRET", "required": False}},
     "limits": {"events_per_second": 50},
+    "backend": {"orders": {"webhook": "http://orders/hooks", "secrets": [f"file:{SECRETS}/ORDERS_SECRET"]}},
 }
 
 
@@ -221,7 +222,12 @@ class Restarts(unittest.TestCase):
 
     def test_what_a_node_takes_up_rolls_nothing(self):
         self.assertNotEqual(config(merged(REDIS, self.TAKEN)), config(REDIS))
-        self.assertEqual(checksum(merged(REDIS, self.TAKEN)), checksum(REDIS))
+        self.assertEqual(template(merged(REDIS, self.TAKEN)), template(REDIS))
+        named = {"config": {"api": {"key": [{"name": "orders", "secret": "env:KEY"}], "jwt": {"secret": "env:JWT"}}}}
+        self.assertEqual(template(merged(REDIS, named)), template(REDIS))
+        # A further key in the chart's Secret.
+        one, two = ({"apiKeys": {"generate": False, "values": [KEY] * count}} for count in (1, 2))
+        self.assertEqual(template(one), template(two))
 
     def test_everything_else_rolls_the_pods(self):
         own_url = {"existingSecret": "", "url": "redis://a"}
@@ -233,10 +239,10 @@ class Restarts(unittest.TestCase):
             {"broker": own_url},
         ):
             with self.subTest(change=change):
-                self.assertNotEqual(checksum(merged(REDIS, change)), checksum(REDIS))
+                self.assertNotEqual(template(merged(REDIS, change)), template(REDIS))
         # Also when only the chart's Secret changes.
         first, second = ({"broker": {**own_url, "url": url}} for url in ("redis://a", "redis://b"))
-        self.assertNotEqual(checksum(merged(REDIS, first)), checksum(merged(REDIS, second)))
+        self.assertNotEqual(template(merged(REDIS, first)), template(merged(REDIS, second)))
 
     def test_a_running_node_does_take_it_up(self):
         """The chart's list of what needs no restart is true."""
@@ -248,7 +254,7 @@ class Restarts(unittest.TestCase):
                 write_as_mounted(folder, after)
                 until(lambda: "the configuration has been taken" in log.read_text(), log)
             text = log.read_text()
-            for key in ("api.keys", "namespace", "auth.jwt", "limits", "log.level", "reload.interval"):
+            for key in ("api.keys", "namespace", "auth.jwt", "limits", "backend", "log.level", "reload.interval"):
                 self.assertIn(key, text)
             self.assertNotIn("a restart is needed", text)
             self.assertNotIn("not taken", text)

@@ -111,7 +111,8 @@ class Ingress(unittest.TestCase):
 
     def test_haproxy(self):
         item, _ = ingress("haproxy", idleTimeoutSeconds=600)
-        expected = {"cookie-persistence": "stick", "load-balance": "leastconn", "timeout-tunnel": "600s", "timeout-server": "600s"}
+        expected = {"cookie-persistence": "stick", "load-balance": "leastconn"}
+        expected |= {"timeout-tunnel": "600s", "timeout-server": "600s"}
         self.assertEqual(annotations(item), {f"haproxy.org/{key}": value for key, value in expected.items()})
 
     def test_haproxy_ingress(self):
@@ -129,7 +130,7 @@ class Ingress(unittest.TestCase):
         self.assertEqual(found[prefix + "target-type"], "ip")
         attributes = dict(pair.split("=") for pair in found[prefix + "target-group-attributes"].split(","))
         self.assertEqual((attributes["stickiness.enabled"], attributes["stickiness.type"]), ("true", "lb_cookie"))
-        self.assertEqual(attributes["deregistration_delay.timeout_seconds"], "15")
+        self.assertEqual(attributes["deregistration_delay.timeout_seconds"], "25")
         self.assertEqual(found[prefix + "healthcheck-path"], "/readyz")
         api = next(port for port in pod(REDIS)["containers"][0]["ports"] if port["name"] == "api")
         self.assertEqual(found[prefix + "healthcheck-port"], str(api["containerPort"]))

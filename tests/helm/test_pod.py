@@ -126,7 +126,7 @@ class Probes(unittest.TestCase):
 
 class End(unittest.TestCase):
     def test_the_grace_period_covers_the_drain(self):
-        for drain, expected in (({}, 30), ({"preStopSeconds": 20, "periodSeconds": 100}, 130)):
+        for drain, expected in (({}, 40), ({"preStopSeconds": 20, "periodSeconds": 100}, 130)):
             self.assertEqual(pod({"drain": drain})["terminationGracePeriodSeconds"], expected)
         exact = {"drain": {"preStopSeconds": 5, "periodSeconds": 15}, "terminationGracePeriodSeconds": 20}
         self.assertEqual(pod(exact)["terminationGracePeriodSeconds"], 20)

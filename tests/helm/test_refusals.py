@@ -12,14 +12,22 @@ BY_TEMPLATE = [
     ({"autoscaling": {"enabled": True}}, 'autoscaling.maxReplicas is 10, but config.adapter.kind is "memory"'),
     ({"apiKeys": {"generate": False}}, "the API would be open to whoever reaches the pods"),
     (
-        {"terminationGracePeriodSeconds": 19},
-        "terminationGracePeriodSeconds is 19, shorter than drain.preStopSeconds + drain.periodSeconds = 20",
+        {"terminationGracePeriodSeconds": 29},
+        "terminationGracePeriodSeconds is 29, shorter than drain.preStopSeconds + drain.periodSeconds = 30",
     ),
     ({"config": {"adapter": {"kind": "nats"}}}, 'config.adapter.kind is "nats" and there is no broker'),
     ({"broker": {"url": "redis://h"}}, 'there is a broker, but config.adapter.kind is "memory"'),
     ({"config": {"api": {"listen": "127.0.0.1:3001"}}}, "config.api.listen is 127.0.0.1:3001: nothing outside the pod"),
     ({"config": {"public": {"listen": "[::1]:3000"}}}, "config.public.listen is [::1]:3000"),
     ({"config": {"public": {"listen": "0.0.0.0:3001"}}}, "have the same port"),
+    (
+        {"config": {"backend": {"orders": {"webhook": "http://u:pw@orders"}}}},
+        "config.backend.orders.webhook has a password, and would stand in a ConfigMap",
+    ),
+    (
+        {"config": {"ingest": {"nats": {"url": "nats://u:pw@nats"}}}},
+        "config.ingest.nats.url has a password, and would stand in a ConfigMap",
+    ),
     ({"httpRoute": {"enabled": True}}, "set httpRoute.parentRefs"),
     (
         {"metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}},
@@ -78,6 +86,10 @@ BY_SCHEMA = [
         {"config": {"api": {"key": [{"name": "orders", "secret": "a-key-in-the-open"}]}}},
         "config.api.key.0.secret: Does not match pattern '^(env|file):.+'",
     ),
+    (
+        {"config": {"backend": {"orders": {"secrets": ["whsec_in-the-open"]}}}},
+        "config.backend.orders.secrets.0: Does not match pattern '^(env|file):.+'",
+    ),
     ({"config": {"api": {"keys": ["a-key-in-the-open"]}}}, "config.api.keys.0: Does not match pattern '^(env|file):.+'"),
     (
         {"config": {"adapter": {"nats": {"nkey_seed": "SU-a-seed-in-the-open"}}}},
@@ -123,6 +135,8 @@ class Refusals(unittest.TestCase):
             merged(REDIS, {"broker": {"existingSecret": ""}, "config": {"adapter": {"url": "env:BROKER"}}}),
             {"apiKeys": {"generate": False}, "config": {"api": {"keys": ["env:KEY"]}}},
             {"apiKeys": {"generate": False}, "config": {"api": {"key": [{"name": "orders", "secret": "env:KEY"}]}}},
+            {"config": {"backend": {"orders": {"webhook": "http://orders/hooks", "secrets": ["env:ORDERS_SECRET"]}}}},
+            {"apiKeys": {"generate": False}, "config": {"api": {"jwt": {"secret": "env:KEY"}}}},
             {"httpRoute": GATEWAY},
             {"replicaCount": 0},
             {"global": {"anything": 1}},

@@ -8,30 +8,26 @@ it all needs new pods when it changes.
 {{/* Whether the chart has a Secret of its own for keys and URL. */}}
 {{- define "roomcast.generatesKey" -}}
 {{- with .Values.apiKeys }}
-{{- if and .generate (not .values) (not .existingSecret) (not $.Values.config.api.keys) (not $.Values.config.api.key) }}true{{ end }}
+{{- if and .generate (not .values) (not .existingSecret) (not $.Values.config.api.keys) (not $.Values.config.api.key) (not $.Values.config.api.jwt) }}true{{ end }}
 {{- end }}
 {{- end }}
 {{- define "roomcast.ownsSecret" -}}
 {{- if or (include "roomcast.generatesKey" .) .Values.apiKeys.values .Values.broker.url }}true{{ end }}
 {{- end }}
 
-{{/* Files with API keys below the directory of secrets, as {files: [{secret, key, path}]}. */}}
+{{/* The files with API keys below the directory of secrets: each has the name of its key in the Secret. */}}
 {{- define "roomcast.apiKeyFiles" -}}
 {{- $files := list }}
-{{- $own := include "roomcast.fullname" . }}
 {{- if include "roomcast.generatesKey" . }}
-{{- $files = append $files (dict "secret" $own "key" "api-key" "path" "api-key") }}
+{{- $files = append $files "api-key" }}
 {{- end }}
-{{- range $index, $value := .Values.apiKeys.values }}
-{{- $name := printf "api-key-%d" $index }}
-{{- $files = append $files (dict "secret" $own "key" $name "path" $name) }}
+{{- range $index, $_ := .Values.apiKeys.values }}
+{{- $files = append $files (printf "api-key-%d" $index) }}
 {{- end }}
 {{- if .Values.apiKeys.existingSecret }}
-{{- range $index, $key := .Values.apiKeys.existingSecretKeys }}
-{{- $files = append $files (dict "secret" $.Values.apiKeys.existingSecret "key" $key "path" (printf "existing-api-key-%d" $index)) }}
+{{- $files = concat $files .Values.apiKeys.existingSecretKeys }}
 {{- end }}
-{{- end }}
-{{- dict "files" $files | toJson }}
+{{- toJson $files }}
 {{- end }}
 
 {{/* The configuration as Roomcast reads it. */}}
@@ -39,8 +35,8 @@ it all needs new pods when it changes.
 {{- $config := deepCopy .Values.config }}
 {{- $dir := include "roomcast.secretsDir" . }}
 {{- $keys := default list $config.api.keys }}
-{{- range (include "roomcast.apiKeyFiles" . | fromJson).files }}
-{{- $keys = append $keys (printf "file:%s/%s" $dir .path) }}
+{{- range include "roomcast.apiKeyFiles" . | fromJsonArray }}
+{{- $keys = append $keys (printf "file:%s/%s" $dir .) }}
 {{- end }}
 {{- if $keys }}
 {{- $_ := set $config.api "keys" $keys }}
@@ -57,44 +53,39 @@ disconnects nobody: gateway/src/config/reload.rs has the list.
 */}}
 {{- define "roomcast.checksum" -}}
 {{- $config := include "roomcast.config" . | fromJson }}
-{{- $config = omit $config "namespace" "auth" "limits" "reload" }}
-{{- $_ := set $config "api" (omit $config.api "keys") }}
+{{- $config = omit $config "namespace" "auth" "limits" "backend" "reload" }}
+{{- $_ := set $config "api" (omit $config.api "keys" "key" "jwt") }}
 {{- if $config.log }}
 {{- $_ := set $config "log" (omit $config.log "level") }}
 {{- end }}
 {{- list $config .Values.broker | toJson | sha256sum }}
 {{- end }}
 
-{{/* The volume with all secrets, or nothing. */}}
+{{/*
+The volume with all secrets, or nothing. Secrets are mounted whole, so that a further key in one does not change the pods;
+only the broker's URL gets a name of its own, and comes last, so that no other file can be in its place.
+*/}}
 {{- define "roomcast.secretsVolume" -}}
-{{- $keys := (include "roomcast.apiKeyFiles" . | fromJson).files }}
-{{- $broker := "" }}
-{{- $brokerKey := "broker-url" }}
-{{- if .Values.broker.existingSecret }}
-{{- $broker = .Values.broker.existingSecret }}
-{{- $brokerKey = .Values.broker.existingSecretKey }}
-{{- else if .Values.broker.url }}
-{{- $broker = include "roomcast.fullname" . }}
+{{- $whole := include "roomcast.furtherSecrets" . | fromJsonArray }}
+{{- with .Values.apiKeys.existingSecret }}
+{{- $whole = append $whole . }}
 {{- end }}
-{{- if or $keys $broker .Values.secrets.values .Values.secrets.existingSecrets }}
+{{- if include "roomcast.ownsSecret" . }}
+{{- $whole = append $whole (include "roomcast.fullname" .) }}
+{{- end }}
+{{- if or $whole .Values.broker.existingSecret }}
 - name: secrets
   projected:
     # Readable by fsGroup.
     defaultMode: 0440
     sources:
-      {{- range $keys }}
-      - secret:
-          name: {{ .secret }}
-          items: [{key: {{ .key | quote }}, path: {{ .path | quote }}}]
+      {{- range uniq $whole }}
+      - secret: {name: {{ . }}}
       {{- end }}
-      {{- if $broker }}
-      - secret:
-          name: {{ $broker }}
-          items: [{key: {{ $brokerKey | quote }}, path: broker-url}]
-      {{- end }}
-      {{- range include "roomcast.furtherSecrets" . | fromJsonArray }}
+      {{- with .Values.broker.existingSecret }}
       - secret:
           name: {{ . }}
+          items: [{key: {{ $.Values.broker.existingSecretKey | quote }}, path: broker-url}]
       {{- end }}
 {{- end }}
 {{- end }}

@@ -43,6 +43,18 @@ What a schema cannot say: values that are fine by themselves and cannot work tog
 {{- $problems = append $problems "config.adapter.url has a password, and would stand in a ConfigMap: use broker.existingSecret or broker.url." }}
 {{- end }}
 
+{{- range $name, $backend := $config.backend }}
+{{- if contains "@" (default "" $backend.webhook) }}
+{{- $problems = append $problems (printf "config.backend.%s.webhook has a password, and would stand in a ConfigMap: use \"env:NAME\" or \"file:PATH\" with secrets." $name) }}
+{{- end }}
+{{- end }}
+
+{{- range $name := list "redis" "nats" }}
+{{- if contains "@" (dig "ingest" $name "url" "" $config) }}
+{{- $problems = append $problems (printf "config.ingest.%s.url has a password, and would stand in a ConfigMap: use \"env:NAME\" or \"file:PATH\" with secrets." $name) }}
+{{- end }}
+{{- end }}
+
 {{- /* Listeners. */}}
 {{- range $name := list "public" "api" }}
 {{- $listen := (get $config $name).listen }}
@@ -53,8 +65,8 @@ What a schema cannot say: values that are fine by themselves and cannot work tog
 {{- if eq (include "roomcast.publicPort" .) (include "roomcast.apiPort" .) }}
 {{- $problems = append $problems "config.public.listen and config.api.listen have the same port." }}
 {{- end }}
-{{- if and (not (include "roomcast.apiKeyFiles" . | fromJson).files) (not $config.api.keys) (not $config.api.key) }}
-{{- $problems = append $problems "the API would be open to whoever reaches the pods: set apiKeys.existingSecret, apiKeys.values or apiKeys.generate, or config.api.key." }}
+{{- if and (not (include "roomcast.apiKeyFiles" . | fromJsonArray)) (not $config.api.keys) (not $config.api.key) (not $config.api.jwt) }}
+{{- $problems = append $problems "the API would be open to whoever reaches the pods: set apiKeys.existingSecret, apiKeys.values, apiKeys.generate, config.api.key or config.api.jwt." }}
 {{- end }}
 {{- if and $values.apiKeys.existingSecret (not $values.apiKeys.existingSecretKeys) }}
 {{- $problems = append $problems "apiKeys.existingSecret is set and apiKeys.existingSecretKeys is empty: name the keys in it." }}
