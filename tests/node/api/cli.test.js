@@ -93,8 +93,7 @@ describe("the command line", { skip: REFERENCE }, () => {
   });
 
   test("the default configuration is one, and the schema knows its keys", async () => {
-    const { text } = await run(["default-config"]);
-    assert.match(text, /^\[public\]$/m);
+    assert.match(await runWhole(["default-config"]), /^\[public\]$/m);
     const schema = JSON.parse((await runWhole(["schema"])));
     assert.equal(schema.properties.public.properties.listen.type, "string");
     assert.match((await runWhole(["completions", "bash"])), /roomcast/);

@@ -65,6 +65,8 @@ const examples = {
   revoke_tokens: () => ({ body: { jti: "nobody-has-it" } }),
   tail: () => ({ query: { payload: "true" }, lines: true }),
   nodes: () => ({}),
+  dead_letters: () => ({ query: { limit: "1", offset: "0" } }),
+  replay: () => ({ body: { ids: ["nobody-has-it"] } }),
 };
 
 function address({ path, query = {} }, template) {
