@@ -10,9 +10,10 @@ const axe = await readFile(new URL("../node/node_modules/axe-core/axe.min.js", i
 
 /**
  * What the browser logs and is no error of the page: a refusal while there is no key, a node that lacks a call, a client
- * that leaves while it upgrades.
+ * that leaves while it upgrades or while a poll is on its way.
  */
-const HARMLESS = /status of 401|status of 404.*(openapi\.json|\/v1\/rooms\?)|WebSocket is closed before the connection/s;
+const HARMLESS =
+  /status of 401|status of 404.*(openapi\.json|\/v1\/rooms\?)|status of 400.*transport=polling.*sid=|WebSocket is closed before the connection/s;
 
 export class Console {
   /** `gateway` is the node whose console it is; `options` are those of a browser's context. */

@@ -29,7 +29,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use roomcast_adapter::cluster::{Backlog, Bus, BusSink, BusState, Publication, Subject};
+use roomcast_adapter::cluster::{Backlog, BusSink, BusState, Publication, Subject};
 
 /// Until when a condition must hold that should hold at once.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -379,7 +379,7 @@ impl BusSink for Recorder {
 #[cfg(feature = "conformance")]
 pub async fn cluster_over(
     kind: Kind,
-    bus: impl Fn(&str, &str) -> Arc<dyn Bus>,
+    bus: impl Fn(&str, &str) -> Arc<dyn roomcast_adapter::cluster::Bus>,
 ) -> roomcast_adapter::conformance::TestCluster {
     let server = Server::shared(kind);
     let url = server.url();
@@ -391,7 +391,7 @@ pub async fn cluster_over(
 pub async fn cluster_at(
     urls: [String; 3],
     keep: impl std::any::Any + Send + Sync,
-    bus: impl Fn(&str, &str) -> Arc<dyn Bus>,
+    bus: impl Fn(&str, &str) -> Arc<dyn roomcast_adapter::cluster::Bus>,
 ) -> roomcast_adapter::conformance::TestCluster {
     use roomcast_adapter::AdapterFactory;
     use roomcast_adapter::cluster::{ClusterConfig, ClusterFactory};

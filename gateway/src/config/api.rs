@@ -41,7 +41,7 @@ section! {
         /// The namespaces that it may use, as patterns: "*" stands for any text. Without any, all.
         namespaces: Vec<RoomPattern> = Vec::new(); example "[\"/shop\"]",
         /// The rooms whose members it may reach, as patterns like those of `[[namespace.room]]`. A user is the room
-        /// "user:<id>". With any, it cannot name sockets or say "all". Without any, it reaches everybody.
+        /// `user:<id>`. With any, it cannot name sockets or say "all". Without any, it reaches everybody.
         rooms: Vec<RoomPattern> = Vec::new(); example "[\"order:{id}\"]",
         /// Calls per second, each item of a batch among them. What is more gets 429.
         rate: Option<u32> = None; example "100",

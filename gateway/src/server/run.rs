@@ -85,7 +85,7 @@ pub async fn serve_configured(loaded: Loaded, sources: Sources) -> ExitCode {
     let metrics = Arc::new(Metrics::new());
     let (current, changes) = watch::channel(Arc::new(loaded.config));
     tokio::spawn(watch_sources(sources, current, Arc::clone(&metrics)));
-    match run_changing(changes, metrics, vec![set_level], stop_signal()).await {
+    match Box::pin(run_changing(changes, metrics, vec![set_level], stop_signal())).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the gateway did not start");
@@ -97,7 +97,8 @@ pub async fn serve_configured(loaded: Loaded, sources: Sources) -> ExitCode {
 /// Runs a gateway until `shutdown` is ready.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
     let (_, changes) = watch::channel(Arc::new(config));
-    run_changing(changes, Arc::new(Metrics::new()), Vec::new(), shutdown).await
+    // It is started once, and large: who awaits it need not hold all of it.
+    Box::pin(run_changing(changes, Arc::new(Metrics::new()), Vec::new(), shutdown)).await
 }
 
 /// Runs a gateway whose settings may change, until `shutdown` is ready. `targets` take them up beside the gateway.

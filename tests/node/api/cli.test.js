@@ -79,7 +79,13 @@ describe("the command line", { skip: REFERENCE }, () => {
     assert.deepEqual([line.kind, line.event, line.to], ["emit", "seen.it", ["lobby"]]);
     assert.doesNotMatch(plain.output, /secret|other/);
     assert.match(whole.output, /-> lobby .*\["secret"\]/);
-    await Promise.all([plain.stop(), whole.stop()]);
+    const clients = start(["tail", "--event", "room:*", "--payload"]);
+    await until(async () => {
+      await join(socket, "seen");
+      return clients.output.includes(`<- ${socket.id}`);
+    }, "event of a client");
+    assert.match(clients.output, /room:join .*\["seen"\]/);
+    await Promise.all([plain.stop(), whole.stop(), clients.stop()]);
   });
 
   test("a token that was made is one to others too", async () => {

@@ -2,11 +2,11 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { emit, get, post } from "../helpers/api.js";
+import { accepted, emit, get, post } from "../helpers/api.js";
 import { startBroker } from "../helpers/brokers.js";
 import { TRANSPORTS, connect, join, record } from "../helpers/clients.js";
 import { KINDS, stopAll } from "../helpers/cluster.js";
-import { until, within } from "../helpers/deadline.js";
+import { next, until, within } from "../helpers/deadline.js";
 import { startGateway, startNodes } from "../helpers/servers.js";
 
 /** Posts with headers. */
@@ -178,6 +178,10 @@ for (const kind of KINDS) {
       there.on("who", () => asked());
       const request = call(nodes[0], "/v1/request", { event: "who", to: { rooms: [room] }, timeout: 30000 });
       await within(killed, "the question on the node that dies");
+      // What it emits now comes behind its word about whom it asked, which is known to the others then.
+      const behind = next(sockets[0], "behind");
+      await accepted(victim, "/v1/emit", { event: "behind", to: { rooms: [room] } });
+      await behind;
       await victim.child.stop("SIGKILL");
       const { status, body } = await request;
       assert.equal(status, 200);

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::task::Context;
 
 use arc_swap::ArcSwap;
+use roomcast_adapter::Sighted;
 
 use super::events::Events;
 use crate::auth::AuthError;
@@ -97,15 +98,23 @@ impl NamespaceHandler for ClientHandler {
 
     fn event(&self, socket: &Socket, event: Event, cx: &mut Context<'_>) -> Step<()> {
         let rules = self.rules.load();
+        // What refreshes a session holds a token, which nobody is shown.
+        if let Some(verifier) = self.clients.refreshed_by(&event.name) {
+            let (clients, socket) = (Arc::clone(&self.clients), socket.clone());
+            return Step::start(async move { clients.refresh(&verifier, &socket, &event).await }, cx);
+        }
+        let (id, name, args) = (socket.id(), &event.name, &event.args);
+        self.clients.factory.tap().show(socket.namespace_inner().name(), || Sighted::Event {
+            socket: id,
+            name: Arc::clone(name),
+            args: args.clone(),
+        });
         if *event.name == *rules.room_emit {
             Self::emit(&rules, socket, &event, cx)
         } else if *event.name == *rules.room_join {
             self.join(&rules, socket, event, cx)
         } else if *event.name == *rules.room_leave {
-            Self::leave(socket, &event)
-        } else if let Some(verifier) = self.clients.refreshed_by(&event.name) {
-            let (clients, socket) = (Arc::clone(&self.clients), socket.clone());
-            Step::start(async move { clients.refresh(&verifier, &socket, &event).await }, cx)
+            self.leave(socket, &event)
         } else {
             self.route(&rules, socket, event, cx)
         }

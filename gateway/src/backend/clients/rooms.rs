@@ -33,7 +33,7 @@ impl ClientHandler {
             Err(refused) => return refuse(&event.ack, refused),
         };
         match rules.join_access(&room) {
-            _ if is_reserved(&room, socket) => refuse(&event.ack, FORBIDDEN),
+            _ if self.is_reserved(&room, socket) => refuse(&event.ack, FORBIDDEN),
             Access::Open => Step::start(join(socket.clone(), room, event.ack, None), cx),
             Access::Claims if grants(socket, |grants| grants.may_join(&room)) => {
                 Step::start(join(socket.clone(), room, event.ack, None), cx)
@@ -41,6 +41,14 @@ impl ClientHandler {
             Access::Webhook => self.ask_to_join(rules, socket, room, event.ack, cx),
             Access::Members | Access::Claims | Access::Never => refuse(&event.ack, FORBIDDEN),
         }
+    }
+
+    /// Rooms that are the gateway's: those of users, and those that are named by the id of another socket. Whoever could
+    /// join them would get what is meant for one user or one socket. Other names of 20 characters are names like others:
+    /// an id begins with the tag of its node, and the rest of it cannot be guessed before the socket is there.
+    fn is_reserved(&self, room: &str, socket: &Socket) -> bool {
+        let is_anothers = |id: SocketId| id != socket.id() && self.clients.is_live(id.node());
+        is_user_room(room) || room.parse().is_ok_and(is_anothers)
     }
 
     fn ask_to_join(
@@ -68,10 +76,10 @@ impl ClientHandler {
         Step::start(step, cx)
     }
 
-    pub(super) fn leave(socket: &Socket, event: &Event) -> Step<()> {
+    pub(super) fn leave(&self, socket: &Socket, event: &Event) -> Step<()> {
         match room_of(&event.args) {
             // The rooms of its own id and of its user are none that a client could leave.
-            Ok(room) if !is_reserved(&room, socket) && *room != *socket.id().as_str() => {
+            Ok(room) if !self.is_reserved(&room, socket) && *room != *socket.id().as_str() => {
                 socket.leave(&room);
                 confirm(&event.ack);
                 Step::Done(())
@@ -97,12 +105,6 @@ impl ClientHandler {
         selector.except.push(socket.id().as_str().into());
         relay(socket, &selector, &outgoing, &event.ack, cx)
     }
-}
-
-/// Rooms that are the gateway's: those of users, and those that are named like the id of another socket. Whoever could join
-/// them would get what is meant for one user or one socket.
-fn is_reserved(room: &str, socket: &Socket) -> bool {
-    is_user_room(room) || room.parse::<SocketId>().is_ok_and(|id| id != socket.id())
 }
 
 /// Whether the token of a client grants it something.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use roomcast_adapter::AdapterFactory;
+use roomcast_adapter::{AdapterFactory, NodeTag};
 
 use super::member::Member;
 use super::revocations::Revocations;
@@ -23,6 +23,7 @@ pub(crate) struct Clients {
     pub(super) sessions: Arc<Sessions>,
     revocations: Arc<Revocations>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) factory: Arc<dyn AdapterFactory>,
     /// It was told that tokens live longer than revocations.
     pub(super) warned: AtomicBool,
 }
@@ -47,8 +48,14 @@ impl Clients {
             sessions,
             revocations,
             metrics: Arc::clone(metrics),
+            factory: Arc::clone(factory),
             warned: AtomicBool::new(false),
         }))
+    }
+
+    /// Whether a node is in the cluster, as far as this one knows.
+    pub(super) fn is_live(&self, node: NodeTag) -> bool {
+        self.factory.node() == node || self.factory.nodes().contains(&node)
     }
 
     /// The tokens that were revoked.
