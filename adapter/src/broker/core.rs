@@ -85,8 +85,10 @@ impl<D: Driver> Core<D> {
 
     pub(crate) fn stats(&self) -> LinkStats {
         let counters = &*self.counters;
+        let received = counters.received.load(Ordering::Relaxed);
         LinkStats {
-            received: counters.received.load(Ordering::Relaxed),
+            received,
+            waiting: counters.read.load(Ordering::Relaxed).saturating_sub(received),
             lost: counters.lost.load(Ordering::Relaxed),
             gaps: counters.gaps.load(Ordering::Relaxed),
             outages: counters.outages.load(Ordering::Relaxed),
@@ -362,7 +364,7 @@ impl<D: Driver> Core<D> {
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
-            let before = connected.inbound.received();
+            let before = connected.inbound.read();
             let writer = bounded(D::ping_writer(Arc::clone(&connected.link)), &connected.fault, limit);
             let reader = bounded(D::ping_reader(Arc::clone(&connected.link)), &connected.fault, limit);
             let (writer, reader) = future::join(writer, reader).await;
@@ -372,7 +374,7 @@ impl<D: Driver> Core<D> {
             }
             if let Some(failure) = reader.err().filter(Failure::is_silence) {
                 // Behind a burst of messages an answer may be late; messages are an answer too.
-                if connected.inbound.received() == before {
+                if connected.inbound.read() == before {
                     return format!(
                         "the subscribing connection does not answer: {}",
                         failure.into_error(limit)

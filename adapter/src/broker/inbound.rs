@@ -13,6 +13,7 @@ use super::delivery::Queue;
 /// Counters of one bus, over all its links.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
+    pub(super) read: AtomicU64,
     pub(super) received: AtomicU64,
     pub(super) lost: AtomicU64,
     pub(super) gaps: AtomicU64,
@@ -42,7 +43,13 @@ impl Inbound {
     /// Takes a message, to be delivered on another thread; waits when too much is to be. False says that the link is
     /// over and that the caller should stop.
     pub(crate) fn message(&self, subject: &str, payload: Bytes) -> bool {
-        self.inner.queue.push(subject, payload)
+        let counted = &self.inner.counters.read;
+        counted.fetch_add(1, Ordering::Relaxed);
+        let taken = self.inner.queue.push(subject, payload);
+        if !taken {
+            counted.fetch_sub(1, Ordering::Relaxed);
+        }
+        taken
     }
 
     /// Reports that the client dropped messages of subjects that are subscribed.
@@ -77,8 +84,9 @@ impl Inbound {
         self.inner.losses.notified().await;
     }
 
-    pub(super) fn received(&self) -> u64 {
-        self.inner.counters.received.load(Ordering::Relaxed)
+    /// How many messages were read, delivered or not.
+    pub(super) fn read(&self) -> u64 {
+        self.inner.counters.read.load(Ordering::Relaxed)
     }
 }
 

@@ -75,6 +75,8 @@ impl Default for LinkConfig {
 pub struct LinkStats {
     /// Messages that were handed to the sink.
     pub received: u64,
+    /// Messages that were read, and are not handed to the sink yet.
+    pub waiting: u64,
     /// Messages that came from the broker and were dropped before the sink saw them, at least.
     pub lost: u64,
     /// How often subscriptions were interrupted while the link stood, as when a cluster moves a slot.

@@ -143,6 +143,16 @@ pub(super) fn export_link(metrics: &Metrics, link: &ReadLink) {
             tracing::warn!(name, %error, "a figure of the broker is not exported");
         }
     }
+    export_waiting(metrics, link);
+}
+
+/// Has it read how much was read from the broker and waits to be delivered.
+fn export_waiting(metrics: &Metrics, link: &ReadLink) {
+    let link = Arc::clone(link);
+    let (name, help) =
+        ("bus_link_waiting", "Messages that were read from the broker and wait to be delivered.");
+    let read = Box::new(move || link().waiting as f64);
+    export(metrics, Source { kind: SourceKind::Gauge, name, help, labels: &[], read });
 }
 
 type GaugeFigure =
