@@ -1,18 +1,19 @@
 //! Asking a running node: the address, the key, and HTTP. Owns how commands for people reach `/v1`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use http::{Method, StatusCode};
 use serde_json::Value;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use super::Options;
 use crate::config::{Config, Secret};
+use crate::outbound;
 
 /// How long a node may take to answer, beside what a call waits for itself.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one may look at what goes through a node: a day.
+const LONGEST_LOOK: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Which node is asked, and by whom.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
@@ -35,8 +36,8 @@ pub(super) enum CliError {
     Config(#[from] crate::config::ConfigError),
     #[error("the key: {0}")]
     Key(#[from] crate::config::SecretError),
-    #[error("TLS: {0}")]
-    Tls(#[from] tokio_rustls::rustls::Error),
+    #[error("{0}")]
+    Client(#[from] outbound::ClientError),
     #[error("{url}: {error}")]
     Unreachable { url: String, error: String },
     /// A problem of the API (RFC 9457).
@@ -72,7 +73,7 @@ impl Remote {
             None => config.api.keys.first().cloned(),
         };
         let url = url.trim_end_matches('/').to_owned();
-        Ok(Node { client: client()?, url, key, json: self.json })
+        Ok(Node { client: outbound::client(None, LONGEST_LOOK)?, url, key, json: self.json })
     }
 }
 
@@ -129,12 +130,7 @@ impl Node {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> CliError {
-        // The error's own text ends with the URL; what is behind it says more.
-        let mut source: &dyn std::error::Error = error;
-        while let Some(inner) = source.source() {
-            source = inner;
-        }
-        CliError::Unreachable { url: self.url.clone(), error: source.to_string() }
+        CliError::Unreachable { url: self.url.clone(), error: outbound::causes(error) }
     }
 
     async fn refused(&self, status: StatusCode, response: reqwest::Response) -> CliError {
@@ -149,16 +145,4 @@ impl Node {
             detail: text("detail").unwrap_or_else(|| format!("{} is no node of Roomcast", self.url)),
         }
     }
-}
-
-fn client() -> Result<reqwest::Client, CliError> {
-    let mut roots = RootCertStore::empty();
-    // Some of a system's files may be broken; what matters is whether the node's authority is among the others.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let tls = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let client = reqwest::Client::builder().tls_backend_preconfigured(tls).build();
-    client.map_err(|error| CliError::Usage(error.to_string()))
 }
