@@ -90,7 +90,7 @@ for (const kind of SINGLE_KINDS) {
         const before = await counted([nodes[last]]);
         const others = await metrics(nodes.slice(0, last), "bus_down_total");
         const faultAt = fault();
-        assert.equal(proxy.reset(), 2, "a node has two connections");
+        assert.equal(proxy.reset(), 3, "two connections of the adapter, one for backends");
         const down = (await readiness.down(faultAt, last)) - faultAt;
         const readyAt = recovered(await readiness.allReady());
         await agree(nodes);
