@@ -29,8 +29,7 @@ pub(crate) use caller::{Caller, Rights, Scope};
 pub(crate) use dead_letters::{LettersAnswer, LettersQuery, Replay, Replayed};
 pub(crate) use emit::{Batch, BatchAnswer, Emit, Emitted};
 pub(crate) use manage::{Disconnect, Done, Rooms};
-#[allow(unused_imports, reason = "for the transports of brokers")]
-pub(crate) use perform::{Answer, Meta, Verb, read};
+pub(crate) use perform::{Meta, Verb, read};
 pub(crate) use read::{
     NodesAnswer, OneSocket, Page, RoomAnswer, RoomQuery, RoomsAnswer, RoomsQuery, SocketQuery, SocketsAnswer,
     UserQuery,

@@ -12,7 +12,6 @@ use super::{Caller, Calls};
 use crate::backend::{Code, Problem};
 
 /// A call with a body.
-#[allow(dead_code, reason = "those that read are for the transports of brokers")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Verb {
     /// [`super::Emit`].

@@ -86,7 +86,8 @@ impl Clients {
 
     /// The verifier, if this is the event by which sessions are extended.
     pub(super) fn refreshed_by(&self, event: &str) -> Option<Arc<Verifier>> {
-        self.verifier().filter(|_| event == self.settings.load().refresh_event)
+        // The name first: every event of every client is asked.
+        if event == self.settings.load().refresh_event { self.verifier() } else { None }
     }
 
     /// A known client has joined its namespace, or has another token.

@@ -126,7 +126,6 @@ pub(crate) enum BackendError {
     #[error("too much waits for the backend")]
     Overloaded,
     /// Nobody listens.
-    #[allow(dead_code, reason = "HTTP has no such thing; a broker does")]
     #[error("nobody listens for the event")]
     NoResponders,
     /// The reply is not what the contract says.

@@ -37,14 +37,14 @@ pub(super) struct Closing {
 }
 
 type Named = Result<Path<String>, PathRejection>;
-type Asked<T> = Result<Query<T>, QueryRejection>;
+pub(super) type Asked<T> = Result<Query<T>, QueryRejection>;
 type Answer = Result<Response, Problem>;
 
 fn name(path: Named) -> Result<String, Problem> {
     path.map(|Path(name)| name).map_err(|error| Problem::invalid(error.body_text()))
 }
 
-fn query<T>(query: Asked<T>) -> Result<T, Problem> {
+pub(super) fn query<T>(query: Asked<T>) -> Result<T, Problem> {
     query.map(|Query(query)| query).map_err(|error| Problem::invalid(error.body_text()))
 }
 

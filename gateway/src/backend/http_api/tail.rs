@@ -2,22 +2,20 @@
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
 
-use super::{Api, Problem};
+use super::{Api, Problem, read};
 use crate::backend::calls::{Caller, TailQuery};
 
 pub(super) async fn tail(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-    query: Result<Query<TailQuery>, QueryRejection>,
+    query: read::Asked<TailQuery>,
 ) -> Result<Response, Problem> {
-    let Query(query) = query.map_err(|error| Problem::invalid(error.body_text()))?;
-    let lines = api.calls.tail(&caller, query)?.map(|line| {
+    let lines = api.calls.tail(&caller, read::query(query)?)?.map(|line| {
         serde_json::to_vec(&line).map(|mut line| {
             line.push(b'\n');
             line
