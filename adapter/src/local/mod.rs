@@ -8,6 +8,7 @@ mod collector;
 mod factory;
 mod fanout;
 mod presence;
+mod room_set;
 mod rooms;
 mod sockets;
 #[cfg(test)]
@@ -130,8 +131,8 @@ impl LocalAdapter {
         let Some(entry) = shard.get_mut(&id) else { return false };
         for room in rooms {
             // A socket is in the room of its id by being here.
-            if **room != *id.as_str() && entry.rooms.insert(Arc::clone(room)) {
-                self.rooms.insert(room, id, &entry.mailbox);
+            if **room != *id.as_str() && !entry.rooms.contains(room) {
+                entry.rooms.push(self.rooms.insert(room, id, &entry.mailbox));
             }
         }
         true
@@ -140,7 +141,7 @@ impl LocalAdapter {
     /// Takes a socket out of a room. From the room of its own id it goes only with [`Adapter::remove`](crate::Adapter).
     pub(crate) fn leave_local(&self, id: SocketId, room: &str) {
         let mut shard = self.sockets.write(id);
-        if let Some(room) = shard.get_mut(&id).and_then(|entry| entry.rooms.shift_take(room)) {
+        if let Some(room) = shard.get_mut(&id).and_then(|entry| entry.rooms.take(room)) {
             self.rooms.remove(&room, id);
         }
     }

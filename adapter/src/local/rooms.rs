@@ -4,6 +4,7 @@
 //! under the write lock of the socket's shard (see `sockets`), which is taken before any lock of this index.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -65,22 +66,27 @@ impl Rooms {
         self.hasher.hash_one(room) as usize % SHARDS
     }
 
-    /// Adds a member.
-    pub(crate) fn insert(&self, room: &Room, id: SocketId, mailbox: &Arc<Mailbox>) {
+    /// Adds a member. The name that is returned is the one that all members share: each keeps no copy of its own.
+    pub(crate) fn insert(&self, room: &Room, id: SocketId, mailbox: &Arc<Mailbox>) -> Room {
         let mut shard = self.shards[self.shard_of(room)].write();
-        if let Some(members) = shard.get_mut(room) {
-            members.insert(id, Arc::clone(mailbox));
-            if let Some(observer) = &self.observer {
-                observer.changed(room);
+        match shard.entry(Arc::clone(room)) {
+            Entry::Occupied(mut entry) => {
+                entry.get_mut().insert(id, Arc::clone(mailbox));
+                if let Some(observer) = &self.observer {
+                    observer.changed(entry.key());
+                }
+                Arc::clone(entry.key())
             }
-            return;
-        }
-        let mut members = Members::with_capacity_and_hasher(1, FxBuildHasher);
-        members.insert(id, Arc::clone(mailbox));
-        shard.insert(Arc::clone(room), members);
-        if let Some(observer) = &self.observer {
-            observer.occupied(room);
-            observer.changed(room);
+            Entry::Vacant(entry) => {
+                let mut members = Members::with_capacity_and_hasher(1, FxBuildHasher);
+                members.insert(id, Arc::clone(mailbox));
+                entry.insert(members);
+                if let Some(observer) = &self.observer {
+                    observer.occupied(room);
+                    observer.changed(room);
+                }
+                Arc::clone(room)
+            }
         }
     }
 

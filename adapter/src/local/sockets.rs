@@ -6,17 +6,16 @@
 //! Lock order: socket shards before room shards, and within each kind ascending. Whoever changes a membership holds the
 //! write lock of the socket's shard all the while, so a join that races a remove leaves no ghost in a room.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use indexmap::IndexSet;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
+use super::room_set::RoomSet;
 use crate::adapter::{Describe, LocalSocket};
 use crate::id::SocketId;
 use crate::mailbox::Mailbox;
-use crate::selector::Room;
 
 /// The number of shards of the socket table, and of the room index. A set of shards fits a `u32`.
 pub(crate) const SHARDS: usize = 32;
@@ -25,8 +24,7 @@ pub(crate) const SHARDS: usize = 32;
 pub(crate) struct Entry {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) describe: Arc<dyn Describe>,
-    /// In the order of joining. Names are the users' own, hence a keyed hash.
-    pub(crate) rooms: IndexSet<Room, RandomState>,
+    pub(crate) rooms: RoomSet,
 }
 
 pub(crate) type Shard = FxHashMap<SocketId, Entry>;
@@ -66,7 +64,7 @@ impl Sockets {
 
     pub(crate) fn insert(&self, socket: LocalSocket) {
         let LocalSocket { id, mailbox, describe } = socket;
-        self.write(id).insert(id, Entry { mailbox, describe, rooms: IndexSet::default() });
+        self.write(id).insert(id, Entry { mailbox, describe, rooms: RoomSet::default() });
     }
 
     pub(crate) fn contains(&self, id: SocketId) -> bool {

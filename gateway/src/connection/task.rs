@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use roomcast_adapter::Item;
 use roomcast_protocol::engineio::{CloseReason, Output, Source, Transport, records};
 use roomcast_protocol::websocket::{CloseCode, Message, PreparedFrame};
 use tokio::sync::{mpsc, oneshot};
@@ -48,7 +47,14 @@ struct Probe {
     wire: WireQueue,
 }
 
-/// A connection: a future that ends with it.
+/// A POST that waits for room.
+struct Parked {
+    body: Bytes,
+    done: oneshot::Sender<()>,
+}
+
+/// A connection: a future that ends with it. It is nearly all that an idle client costs, so what is seldom there is boxed:
+/// see `an_idle_connection_fits_its_size_class`.
 pub(crate) struct Connection {
     core: Core,
     link: Link,
@@ -58,13 +64,12 @@ pub(crate) struct Connection {
     timer: Pin<Box<Sleep>>,
     /// What the timer is set to, while it is.
     armed: Option<Instant>,
-    mail: VecDeque<Item>,
     /// Told to the mailbox when it changes: whether something volatile can be written now.
     writable: bool,
     /// The WebSocket took less than it was given.
     blocked: bool,
     /// A POST whose events there is no room for yet.
-    parked: Option<(Bytes, oneshot::Sender<()>)>,
+    parked: Option<Box<Parked>>,
     /// Why the WebSocket is closed, if by a rule of its own.
     close_code: Option<CloseCode>,
 }
@@ -116,7 +121,6 @@ impl Connection {
             commands,
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
             armed: None,
-            mail: VecDeque::new(),
             writable: true,
             blocked: false,
             parked: None,
@@ -129,8 +133,8 @@ impl Connection {
         let Some(commands) = &mut self.commands else {
             return false;
         };
-        if let Some((body, done)) = self.parked.take_if(|_| !self.core.is_full()) {
-            self.handle_post(body, done, now, cx);
+        if let Some(parked) = self.parked.take_if(|_| !self.core.is_full()) {
+            self.handle_post(parked.body, parked.done, now, cx);
             return true;
         }
         let Poll::Ready(Some(command)) = commands.poll_recv(cx) else {
@@ -161,7 +165,7 @@ impl Connection {
     fn handle_post(&mut self, body: Bytes, done: oneshot::Sender<()>, now: Instant, cx: &mut Context<'_>) {
         if self.core.is_full() {
             // A client posts once at a time: that it waits for its answer is the back-pressure.
-            self.parked = Some((body, done));
+            self.parked = Some(Box::new(Parked { body, done }));
             return;
         }
         self.core
@@ -283,10 +287,10 @@ impl Connection {
         if !can_take && mailbox.poll_urgent(cx).is_pending() {
             return false;
         }
-        if mailbox.poll_take(cx, &mut self.mail).is_pending() {
+        let mut mail = VecDeque::new();
+        if mailbox.poll_take(cx, &mut mail).is_pending() {
             return false;
         }
-        let mut mail = std::mem::take(&mut self.mail);
         self.core.handle_mail(&mut mail, now, cx);
         true
     }
@@ -532,4 +536,16 @@ fn read(
 fn close(websocket: WebSocket, mut wire: WireQueue, code: Option<CloseCode>) {
     wire.push(close_frame(code));
     tokio::spawn(websocket.close(wire));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The runtime adds about a hundred bytes to a task and rounds up to a multiple of 128: with this bound it takes 640.
+    #[test]
+    fn an_idle_connection_fits_its_size_class() {
+        let size = size_of::<Connection>();
+        assert!(size <= 536, "{size} bytes: what is seldom there belongs into a box");
+    }
 }
