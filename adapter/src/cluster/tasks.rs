@@ -72,6 +72,7 @@ impl Node {
             }
             self.notice_a_hang();
             self.answer_greeters().await;
+            self.answer_reach().await;
             self.flush_relays();
             self.hand_over_calls();
             if self.resynced.swap(false, Ordering::AcqRel) {
@@ -85,6 +86,7 @@ impl Node {
         if let Err(error) = self.announce_life(subject::all()).await {
             tracing::debug!(code = error.code(), "heartbeat failed");
         }
+        self.say_reach().await;
         let now = Instant::now();
         self.end_relays(|relay| relay.is_over(now));
     }

@@ -1,0 +1,294 @@
+//! The entry: a client's request came to a node that does not have its session.
+//!
+//! Owns the connections to the other nodes, what a request and its answer look like on the way, and the bound on how many
+//! are under way. It judges nothing: whatever the node of the session says is the answer.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use http::header::{
+    CONNECTION, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http_body_util::BodyExt as _;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use roomcast_adapter::{AdapterFactory, Reach};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
+
+use super::listener::REFUSED;
+use super::stamp::{self, STAMP, Stamp};
+use super::tunnel;
+use crate::connection::SessionId;
+use crate::metrics::{ForwardResult, ForwardSide, Metrics};
+use crate::transport::{Forward, ForwardError, Peer, asks_for_websocket};
+
+/// Connections to each node that are kept while nobody needs them, and for how long: shorter than the other side keeps
+/// them, so that no request meets one that is just being closed.
+const MAX_IDLE: usize = 256;
+const IDLE: Duration = Duration::from_secs(15);
+
+/// What an answer may take beyond the time for which a poll is held.
+const MARGIN: Duration = Duration::from_secs(5);
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Headers that are about one connection and not about the request (RFC 9110, section 7.6.1).
+const HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+];
+
+/// Passes requests on to the other nodes.
+pub(super) struct Forwarder {
+    factory: Arc<dyn AdapterFactory>,
+    client: Client<HttpConnector, Body>,
+    /// How long an answer may take.
+    patience: Duration,
+    places: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+    /// Set when this node goes away.
+    stopped: watch::Receiver<bool>,
+}
+
+impl Forwarder {
+    pub(super) fn new(
+        config: &crate::config::Config,
+        factory: Arc<dyn AdapterFactory>,
+        metrics: Arc<Metrics>,
+        stopped: watch::Receiver<bool>,
+    ) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(config.peer.connect_timeout));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(MAX_IDLE)
+            // The client's own, whatever it says.
+            .set_host(false)
+            .build(connector);
+        Self {
+            factory,
+            client,
+            patience: config.engine.ping_interval + config.engine.ping_timeout + MARGIN,
+            places: Arc::new(Semaphore::new(config.peer.max_requests.min(Semaphore::MAX_PERMITS))),
+            metrics,
+            stopped,
+        }
+    }
+
+    async fn pass(
+        self: Arc<Self>,
+        owner: Reach,
+        mut request: Request<Body>,
+        peer: Peer,
+    ) -> Result<Response<Body>, ForwardError> {
+        let mut underway = Underway::begin(&self)?;
+        let upgrade = asks_for_websocket(request.headers()).then(|| hyper::upgrade::on(&mut request));
+        let (is_post, started) = (request.method() == Method::POST, Instant::now());
+        let answer = self.answer(&owner, request, peer).await;
+        if is_post && answer.is_ok() {
+            self.metrics.forwards.observe_post(started.elapsed());
+        }
+        underway.ended(match &answer {
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => ForwardResult::Upgraded,
+            Ok(_) => ForwardResult::Answered,
+            Err(ForwardError::Full) => ForwardResult::Full,
+            Err(ForwardError::Unreachable) => ForwardResult::Unreachable,
+            Err(ForwardError::TimedOut) => ForwardResult::TimedOut,
+            Err(ForwardError::Broken) => ForwardResult::Broken,
+            Err(ForwardError::Refused) => ForwardResult::Refused,
+            Err(ForwardError::Stopping) => ForwardResult::Stopping,
+        });
+        let response = answer?;
+        match (response.status(), upgrade) {
+            (StatusCode::SWITCHING_PROTOCOLS, Some(client)) => Ok(self.tunnel(client, response, underway)),
+            // Nobody asked for it.
+            (StatusCode::SWITCHING_PROTOCOLS, None) => Err(ForwardError::Broken),
+            _ => Ok(response.map(|body| underway.until_end_of(body))),
+        }
+    }
+
+    /// The answer of the node that has the session, as it is for the client.
+    async fn answer(
+        &self,
+        owner: &Reach,
+        request: Request<Body>,
+        peer: Peer,
+    ) -> Result<Response<Body>, ForwardError> {
+        let request = self.outgoing(owner, request, peer).ok_or(ForwardError::Broken)?;
+        let mut stopped = self.stopped.clone();
+        let answered = tokio::select! {
+            answered = timeout(self.patience, self.client.request(request)) => answered,
+            // Also ready when nobody is left who could say so.
+            _ = stopped.wait_for(|stopped| *stopped) => return Err(ForwardError::Stopping),
+        };
+        let mut response = match answered {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => {
+                let node = owner.address;
+                tracing::debug!(%node, error = crate::outbound::causes(&error), "a request was not passed on");
+                return Err(match error.is_connect() {
+                    true => ForwardError::Unreachable,
+                    false => ForwardError::Broken,
+                });
+            }
+            Err(_) => return Err(ForwardError::TimedOut),
+        };
+        if let Some(reason) = response.headers().get(REFUSED) {
+            let (node, reason) = (owner.address, reason.to_str().unwrap_or_default());
+            tracing::debug!(%node, reason, "another node does not take a request");
+            return Err(match response.status() {
+                StatusCode::SERVICE_UNAVAILABLE => ForwardError::Full,
+                _ => ForwardError::Refused,
+            });
+        }
+        incoming(&mut response);
+        Ok(response.map(Body::new))
+    }
+
+    /// The request as it is sent to the other node.
+    fn outgoing(&self, owner: &Reach, request: Request<Body>, peer: Peer) -> Option<Request<Body>> {
+        let (mut parts, body) = request.into_parts();
+        let target = parts.uri.path_and_query()?.clone();
+        let authority = parts.uri.authority().map(|authority| HeaderValue::from_str(authority.as_str()));
+        if let (false, Some(Ok(host))) = (parts.headers.contains_key(HOST), authority) {
+            parts.headers.insert(HOST, host);
+        }
+        let uri = Uri::builder().scheme("http").authority(owner.address.to_string());
+        parts.uri = uri.path_and_query(target).build().ok()?;
+        if parts.version != Version::HTTP_10 {
+            parts.version = Version::HTTP_11;
+        }
+        let wants_upgrade = asks_for_websocket(&parts.headers) && names(&parts.headers, "upgrade");
+        let protocol = parts.headers.get(UPGRADE).cloned();
+        strip(&mut parts.headers);
+        parts.headers.remove(UPGRADE);
+        if let Some(protocol) = protocol {
+            parts.headers.insert(UPGRADE, protocol);
+        }
+        if wants_upgrade {
+            parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        let stamp = Stamp { entry: self.factory.node(), peer, at: stamp::now() };
+        parts.headers.insert(STAMP, stamp.sign(&owner.key, &parts.method, &parts.uri)?);
+        Some(Request::from_parts(parts, body))
+    }
+
+    /// Answers that the WebSocket is open, and passes its bytes on for as long as it is.
+    fn tunnel(&self, client: OnUpgrade, mut response: Response<Body>, underway: Underway) -> Response<Body> {
+        let owner = hyper::upgrade::on(&mut response);
+        let mut stopped = self.stopped.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = tunnel::run(client, owner) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+            }
+            drop(underway);
+        });
+        response.map(|_| Body::empty())
+    }
+}
+
+impl Forward for Forwarder {
+    fn owner(&self, session: &SessionId) -> Option<Reach> {
+        let node = session.node();
+        (node != self.factory.node()).then(|| self.factory.reach_of(node)).flatten()
+    }
+
+    fn forward(
+        self: Arc<Self>,
+        owner: Reach,
+        request: Request<Body>,
+        peer: Peer,
+    ) -> BoxFuture<'static, Result<Response<Body>, ForwardError>> {
+        self.pass(owner, request, peer).boxed()
+    }
+}
+
+/// Whether `Connection` names something.
+fn names(headers: &HeaderMap, what: &str) -> bool {
+    named(headers).any(|name| name.eq_ignore_ascii_case(what))
+}
+
+/// What `Connection` names.
+fn named(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
+/// Takes out what is about the connection that a message came on. `Upgrade` stays: it says what the whole is about.
+fn strip(headers: &mut HeaderMap) {
+    let also: Vec<_> = named(headers).filter_map(|name| name.parse::<HeaderName>().ok()).collect();
+    for name in HOP_BY_HOP.iter().chain(also.iter().filter(|name| **name != UPGRADE)) {
+        headers.remove(name);
+    }
+}
+
+/// Makes an answer of another node one for the client.
+fn incoming<B>(response: &mut Response<B>) {
+    let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    // Refusals of WebSockets say so, and the client's connection is to end as that of the reference does.
+    let closes = names(response.headers(), "close");
+    strip(response.headers_mut());
+    if is_upgrade {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    } else if closes {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    *response.version_mut() = Version::HTTP_11;
+}
+
+/// A request that is being passed on. Whoever drops it before it has ended has lost its client.
+struct Underway {
+    metrics: Arc<Metrics>,
+    result: Option<ForwardResult>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Underway {
+    fn begin(forwarder: &Forwarder) -> Result<Self, ForwardError> {
+        let Ok(place) = Arc::clone(&forwarder.places).try_acquire_owned() else {
+            forwarder.metrics.forwards.passed.inc(ForwardResult::Full);
+            return Err(ForwardError::Full);
+        };
+        forwarder.metrics.forwards.active.of(ForwardSide::Entry).inc();
+        Ok(Self { metrics: Arc::clone(&forwarder.metrics), result: None, _place: place })
+    }
+
+    fn ended(&mut self, result: ForwardResult) {
+        self.result = Some(result);
+        self.metrics.forwards.passed.inc(result);
+    }
+
+    /// Keeps the place until the client has the body, or is gone.
+    fn until_end_of(self, body: Body) -> Body {
+        Body::new(body.map_err(move |error| {
+            let _ = &self;
+            error
+        }))
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.metrics.forwards.active.of(ForwardSide::Entry).dec();
+        if self.result.is_none() {
+            self.metrics.forwards.passed.inc(ForwardResult::Aborted);
+        }
+    }
+}
