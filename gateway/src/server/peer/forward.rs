@@ -292,3 +292,54 @@ impl Drop for Underway {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_KEY};
+
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        lines.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn what_is_about_one_connection_stays_there() {
+        let mut found = headers(&[
+            ("connection", "keep-alive, X-Hop"),
+            ("connection", "Upgrade"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("x-hop", "1"),
+            ("upgrade", "websocket"),
+            ("cookie", "a=b"),
+            ("content-length", "3"),
+            ("sec-websocket-key", "k"),
+        ]);
+        assert!(names(&found, "upgrade") && names(&found, "x-hop") && !names(&found, "close"));
+        strip(&mut found);
+        let mut left: Vec<_> = found.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["content-length", "cookie", "sec-websocket-key", "upgrade"]);
+        assert!(found.contains_key(CONTENT_LENGTH) && found.contains_key(SEC_WEBSOCKET_KEY));
+    }
+
+    #[test]
+    fn an_answer_says_what_becomes_of_the_clients_connection() {
+        let passed = |status: StatusCode, lines: &[(&'static str, &'static str)]| {
+            let mut response = Response::new(());
+            *response.status_mut() = status;
+            *response.headers_mut() = headers(lines);
+            incoming(&mut response);
+            response.headers().get(CONNECTION).map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(passed(StatusCode::OK, &[("connection", "keep-alive")]), None);
+        assert_eq!(passed(StatusCode::BAD_REQUEST, &[("connection", "close")]), Some("close".to_owned()));
+        let opened = passed(StatusCode::SWITCHING_PROTOCOLS, &[("connection", "upgrade")]);
+        assert_eq!(opened, Some("Upgrade".to_owned()));
+    }
+}
