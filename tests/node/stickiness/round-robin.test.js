@@ -47,6 +47,7 @@ for (const kind of KINDS) {
           const events = sockets.map((socket) => record(socket));
           await Promise.all(sockets.map((socket) => join(socket, room)));
           const python = await pythonListener(balancer.url, transport.transports, room);
+          stoppers.push(python.stop);
 
           await Promise.all(
             sockets.map((socket, index) => gatewayAsk(socket, "room:emit", room, "hi", index, Buffer.from([index, 255]))),
@@ -63,7 +64,7 @@ for (const kind of KINDS) {
           assert.deepEqual(sorted(python.received), sorted([...hi, fromBackend]));
 
           sockets.forEach((socket) => socket.disconnect());
-          await python.stop();
+          await python.leave();
           await allEnded(nodes);
           const connections = () => total(nodes, (node) => metric(node, "roomcast_connections"));
           await until(async () => (await connections()) === 0, "end of all connections");

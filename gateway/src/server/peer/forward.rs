@@ -130,6 +130,7 @@ impl Forwarder {
         request: Request<Body>,
         peer: Peer,
     ) -> Result<Response<Body>, ForwardError> {
+        let is_upgrade = asks_for_websocket(request.headers());
         let request = self.outgoing(owner, request, peer).ok_or(ForwardError::Broken)?;
         let mut stopped = self.stopped.clone();
         let answered = tokio::select! {
@@ -157,7 +158,7 @@ impl Forwarder {
                 _ => ForwardError::Refused,
             });
         }
-        incoming(&mut response);
+        incoming(&mut response, is_upgrade);
         Ok(response.map(Body::new))
     }
 
@@ -240,12 +241,11 @@ fn strip(headers: &mut HeaderMap) {
 }
 
 /// Makes an answer of another node one for the client.
-fn incoming<B>(response: &mut Response<B>) {
-    let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    // Refusals of WebSockets say so, and the client's connection is to end as that of the reference does.
-    let closes = names(response.headers(), "close");
+fn incoming<B>(response: &mut Response<B>, is_upgrade: bool) {
+    // A WebSocket that is refused takes its connection with it, as in the reference. Of others it is none of the client's.
+    let closes = is_upgrade && names(response.headers(), "close");
     strip(response.headers_mut());
-    if is_upgrade {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     } else if closes {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -330,16 +330,19 @@ mod tests {
 
     #[test]
     fn an_answer_says_what_becomes_of_the_clients_connection() {
-        let passed = |status: StatusCode, lines: &[(&'static str, &'static str)]| {
+        let passed = |status: StatusCode, is_upgrade, lines: &[(&'static str, &'static str)]| {
             let mut response = Response::new(());
             *response.status_mut() = status;
             *response.headers_mut() = headers(lines);
-            incoming(&mut response);
+            incoming(&mut response, is_upgrade);
             response.headers().get(CONNECTION).map(|value| value.to_str().unwrap().to_owned())
         };
-        assert_eq!(passed(StatusCode::OK, &[("connection", "keep-alive")]), None);
-        assert_eq!(passed(StatusCode::BAD_REQUEST, &[("connection", "close")]), Some("close".to_owned()));
-        let opened = passed(StatusCode::SWITCHING_PROTOCOLS, &[("connection", "upgrade")]);
+        assert_eq!(passed(StatusCode::OK, false, &[("connection", "close")]), None);
+        assert_eq!(
+            passed(StatusCode::BAD_REQUEST, true, &[("connection", "close")]),
+            Some("close".to_owned())
+        );
+        let opened = passed(StatusCode::SWITCHING_PROTOCOLS, true, &[("connection", "upgrade")]);
         assert_eq!(opened, Some("Upgrade".to_owned()));
     }
 }
