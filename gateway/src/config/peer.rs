@@ -21,8 +21,8 @@ section! {
         /// it is not set and `listen` is all addresses: the one from which this node reaches its broker.
         advertise: Option<String> = None; example "\"10.1.2.3\"",
         /// Requests and WebSockets that this node may be passing on at one time, and, counted apart, requests that it may be
-        /// answering for other nodes. What is more gets 503.
-        max_requests: usize = 20_000,
+        /// answering for other nodes. What is more gets 503. Each takes two descriptors.
+        max_requests: usize = 100_000,
         /// How long a connection to another node may take.
         #[serde(with = "units::duration")]
         connect_timeout: Duration = Duration::from_secs(2),

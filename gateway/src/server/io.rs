@@ -240,6 +240,14 @@ impl Io {
         }
     }
 
+    /// Ends the WebSockets that are passed on to other nodes, spread over some time: those whose sessions are here are ended
+    /// by [`Self::close`].
+    pub(super) fn release_peers(&self, within: Duration) {
+        if let Some(link) = &self.link {
+            link.release(within);
+        }
+    }
+
     /// Takes no more requests of other nodes, and lets go of those that are being passed on to them.
     pub(super) fn leave_peers(&self) {
         if let Some(link) = &self.link {

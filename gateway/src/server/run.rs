@@ -183,6 +183,7 @@ async fn run_changing(
     settings.abort();
     node.set_serving(false);
     ingest.stop().await;
+    io.release_peers(Duration::ZERO);
     io.close().await;
     events.drain(DRAIN_TIMEOUT).await;
     factory.shutdown().await;

@@ -66,13 +66,15 @@ pub(crate) async fn handle(
     if let Some(origin) = request.headers().get(ORIGIN).filter(|_| cors.is_enabled()) {
         headers.insert(ORIGIN, origin.clone());
     }
-    let mut response = match elsewhere(mount, request.uri()) {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let query = Query::parse(&query);
+    let mut response = match elsewhere(mount, &query) {
         Some((forward, owner)) => match Arc::clone(forward).forward(owner, request, peer).await {
             // Its node has said everything that is to be said.
             Ok(response) => return response,
             Err(error) => error.answer(),
         },
-        None => route(engine, mount, request, peer).await,
+        None => route(engine, mount, &query, request, peer).await,
     };
     if cors.is_enabled() {
         cors::decorate(cors, &headers, &mut response);
@@ -81,23 +83,27 @@ pub(crate) async fn handle(
 }
 
 /// Where a request has to go that is for a session of another node.
-fn elsewhere<'a>(mount: &'a Mount, uri: &Uri) -> Option<(&'a Arc<dyn Forward>, Reach)> {
+fn elsewhere<'a>(mount: &'a Mount, query: &Query<'_>) -> Option<(&'a Arc<dyn Forward>, Reach)> {
     let forward = mount.forward.as_ref()?;
-    Some((forward, forward.owner(&session_of(uri)?)?))
+    Some((forward, forward.owner(&session_of(query)?)?))
 }
 
 /// The session that a request names.
-pub(crate) fn session_of(uri: &Uri) -> Option<SessionId> {
-    SessionId::parse(&Query::parse(uri.query()?).sid?)
+pub(crate) fn session_of(query: &Query<'_>) -> Option<SessionId> {
+    SessionId::parse(query.sid.as_deref()?)
 }
 
-async fn route(engine: &Arc<Engine>, mount: &Mount, request: Request<Body>, peer: Peer) -> Response<Body> {
+async fn route(
+    engine: &Arc<Engine>,
+    mount: &Mount,
+    query: &Query<'_>,
+    request: Request<Body>,
+    peer: Peer,
+) -> Response<Body> {
     let is_upgrade = asks_for_websocket(request.headers());
-    let query = request.uri().query().unwrap_or_default().to_owned();
-    let query = Query::parse(&query);
     let mut session = None;
     let verdict = engineio::verify(
-        &engineio::Request { method: request.method(), query: &query, is_upgrade },
+        &engineio::Request { method: request.method(), query, is_upgrade },
         &engine.session.transports,
         |sid| {
             session = SessionId::parse(sid).and_then(|id| engine.sessions.get(&id));

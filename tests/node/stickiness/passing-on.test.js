@@ -294,12 +294,18 @@ describe("when passing on does not work", { skip: REFERENCE }, () => {
 
   test("a node that goes away leaves nobody waiting", async () => {
     const nodes = await start(2, {}, "stopping");
-    const poll = await joinedQuietly(nodes);
+    const [poll, upgraded] = [await joinedQuietly(nodes), await joinedQuietly(nodes)];
+    const ws = new Ws(wsUrl(nodes[1], SOCKET_IO, `EIO=4&transport=websocket&sid=${upgraded.sid}`));
+    await within(ws.opened, "opening of the WebSocket");
+    ws.send("2probe");
+    assert.equal(await ws.receive(), "3probe");
+    ws.send("5");
     const held = request(poll.at(nodes[1])).catch((error) => ({ error }));
-    await underWay(nodes[1], 1);
+    await underWay(nodes[1], 2);
     await nodes[1].stop();
     const answer = await within(held, "answer");
     assert.ok(answer.error || answer.status === 503, String(answer.status));
+    assert.equal(await ws.closeCode(), 1006);
     await ended(nodes[0]);
   });
 

@@ -60,8 +60,7 @@ pub(super) struct Forwarder {
     patience: Duration,
     places: Arc<Semaphore>,
     metrics: Arc<Metrics>,
-    /// Set when this node goes away.
-    stopped: watch::Receiver<bool>,
+    ending: watch::Receiver<Ending>,
 }
 
 impl Forwarder {
@@ -69,7 +68,7 @@ impl Forwarder {
         config: &crate::config::Config,
         factory: Arc<dyn AdapterFactory>,
         metrics: Arc<Metrics>,
-        stopped: watch::Receiver<bool>,
+        ending: watch::Receiver<Ending>,
     ) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(config.peer.connect_timeout));
@@ -87,7 +86,7 @@ impl Forwarder {
             patience: config.engine.ping_interval + config.engine.ping_timeout + MARGIN,
             places: Arc::new(Semaphore::new(config.peer.max_requests.min(Semaphore::MAX_PERMITS))),
             metrics,
-            stopped,
+            ending,
         }
     }
 
@@ -115,12 +114,12 @@ impl Forwarder {
             Err(ForwardError::Stopping) => ForwardResult::Stopping,
         });
         let response = answer?;
-        match (response.status(), upgrade) {
-            (StatusCode::SWITCHING_PROTOCOLS, Some(client)) => Ok(self.tunnel(client, response, underway)),
-            // Nobody asked for it.
-            (StatusCode::SWITCHING_PROTOCOLS, None) => Err(ForwardError::Broken),
-            _ => Ok(response.map(|body| underway.until_end_of(body))),
-        }
+        Ok(match upgrade {
+            Some(client) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                self.tunnel(client, response, underway)
+            }
+            _ => response.map(|body| underway.until_end_of(body)),
+        })
     }
 
     /// The answer of the node that has the session, as it is for the client.
@@ -132,11 +131,11 @@ impl Forwarder {
     ) -> Result<Response<Body>, ForwardError> {
         let is_upgrade = asks_for_websocket(request.headers());
         let request = self.outgoing(owner, request, peer).ok_or(ForwardError::Broken)?;
-        let mut stopped = self.stopped.clone();
+        let mut ending = self.ending.clone();
         let answered = tokio::select! {
             answered = timeout(self.patience, self.client.request(request)) => answered,
             // Also ready when nobody is left who could say so.
-            _ = stopped.wait_for(|stopped| *stopped) => return Err(ForwardError::Stopping),
+            _ = ending.wait_for(|ending| *ending == Ending::Now) => return Err(ForwardError::Stopping),
         };
         let mut response = match answered {
             Ok(Ok(response)) => response,
@@ -157,6 +156,9 @@ impl Forwarder {
                 StatusCode::SERVICE_UNAVAILABLE => ForwardError::Full,
                 _ => ForwardError::Refused,
             });
+        }
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS && !is_upgrade {
+            return Err(ForwardError::Broken);
         }
         incoming(&mut response, is_upgrade);
         Ok(response.map(Body::new))
@@ -193,11 +195,11 @@ impl Forwarder {
     /// Answers that the WebSocket is open, and passes its bytes on for as long as it is.
     fn tunnel(&self, client: OnUpgrade, mut response: Response<Body>, underway: Underway) -> Response<Body> {
         let owner = hyper::upgrade::on(&mut response);
-        let mut stopped = self.stopped.clone();
+        let ending = self.ending.clone();
         tokio::spawn(async move {
             tokio::select! {
                 () = tunnel::run(client, owner) => {}
-                _ = stopped.wait_for(|stopped| *stopped) => {}
+                () = turn(ending) => {}
             }
             drop(underway);
         });
@@ -219,6 +221,27 @@ impl Forward for Forwarder {
     ) -> BoxFuture<'static, Result<Response<Body>, ForwardError>> {
         self.pass(owner, request, peer).boxed()
     }
+}
+
+/// How this node ends what it passes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It does not.
+    Not,
+    /// Its WebSockets one after the other, within this time. Requests are passed on all the while.
+    Within(Duration),
+    /// Everything.
+    Now,
+}
+
+/// Ready when it is a WebSocket's turn to end. Each draws its own, so that their clients do not come back all at once.
+async fn turn(mut ending: watch::Receiver<Ending>) {
+    let within = match ending.wait_for(|ending| *ending != Ending::Not).await.map(|ending| *ending) {
+        Ok(Ending::Within(time)) => time.mul_f64(rand::random()),
+        // Also when nobody is left who could say so.
+        Ok(Ending::Not | Ending::Now) | Err(_) => return,
+    };
+    let _ = timeout(within, ending.wait_for(|ending| *ending == Ending::Now)).await;
 }
 
 /// Whether `Connection` names something.

@@ -13,6 +13,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use roomcast_adapter::ReachKey;
+use roomcast_protocol::engineio::Query;
 use tokio::sync::Semaphore;
 
 use super::super::Io;
@@ -56,8 +57,9 @@ impl Owner {
             error.result()
         })?;
         // Nobody passes anything else on. A handshake in particular would be one with an address that is only said.
-        let session = session_of(request.uri()).filter(|session| session.node() == self.io.factory().node());
-        if session.is_none() {
+        let query = Query::parse(request.uri().query().unwrap_or_default());
+        let node = session_of(&query).map(|session| session.node());
+        if node != Some(self.io.factory().node()) {
             tracing::debug!(entry = %stamp.entry, "a request is for no session of this node");
             return Err(ForwardedResult::Foreign);
         }

@@ -13,13 +13,14 @@ mod tunnel;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use roomcast_adapter::{AdapterFactory, Reach, ReachKey};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use self::forward::Forwarder;
+use self::forward::{Ending, Forwarder};
 use self::listener::Owner;
 use super::{Io, listener as accept};
 use crate::config::{Config, Peer};
@@ -98,8 +99,8 @@ impl Peers {
         let mut key = [0; ReachKey::LEN];
         getrandom::fill(&mut key).map_err(PeersError::Random)?;
         let towards_broker = match &config.adapter.url {
-            Some(url) => address::towards_broker(url.expose()).await,
-            None => None,
+            Some(url) if asks_for_the_way(&config.peer) => address::towards_broker(url.expose()).await,
+            _ => None,
         };
         let wanted = config.peer.listen.or_else(|| Some((towards_broker?, 0).into()));
         let wanted = wanted.ok_or(PeersError::NoAddress)?;
@@ -116,10 +117,18 @@ impl Peers {
 
     /// Who passes requests on, and what is left to be begun once there is a server that answers them.
     pub(super) fn split(self, metrics: &Arc<Metrics>) -> (Arc<dyn Forward>, Link) {
-        let (stop, stopped) = watch::channel(false);
+        let (ending, ends) = watch::channel(Ending::Not);
         let factory = Arc::clone(&self.factory);
-        let forwarder = Forwarder::new(&self.config, factory, Arc::clone(metrics), stopped);
-        (Arc::new(forwarder), Link { waiting: Mutex::new(Some(self)), stop })
+        let forwarder = Forwarder::new(&self.config, factory, Arc::clone(metrics), ends);
+        (Arc::new(forwarder), Link { waiting: Mutex::new(Some(self)), ending })
+    }
+}
+
+/// Whether the settings leave open by which address the others reach this node.
+fn asks_for_the_way(config: &Peer) -> bool {
+    match config.listen {
+        Some(listen) => listen.ip().is_unspecified() && config.advertise.is_none(),
+        None => true,
     }
 }
 
@@ -138,7 +147,7 @@ fn advertised(config: &Peer, local: SocketAddr, towards_broker: Option<IpAddr>) 
 pub(super) struct Link {
     /// Until it is begun.
     waiting: Mutex<Option<Peers>>,
-    stop: watch::Sender<bool>,
+    ending: watch::Sender<Ending>,
 }
 
 impl Link {
@@ -149,12 +158,12 @@ impl Link {
         let local = listener.local_addr().unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
         tracing::info!(listen = %local, advertise = %reach.address, "taking requests of other nodes");
         let owner = Arc::new(Owner::new(io, &config.peer, reach.key.clone()));
-        let mut stopped = self.stop.subscribe();
+        let mut ending = self.ending.subscribe();
         tokio::spawn(async move {
-            let stopped = async move {
-                let _ = stopped.wait_for(|stopped| *stopped).await;
+            let ended = async move {
+                let _ = ending.wait_for(|ending| *ending == Ending::Now).await;
             };
-            accept::accept(listener, stopped, |stream, _| {
+            accept::accept(listener, ended, |stream, _| {
                 let owner = Arc::clone(&owner);
                 accept::serve_requests(stream, move |request| {
                     let owner = Arc::clone(&owner);
@@ -166,9 +175,14 @@ impl Link {
         factory.announce_reach(reach).await;
     }
 
+    /// Ends the WebSockets that are passed on, spread over some time. They come back, to other nodes.
+    pub(super) fn release(&self, within: Duration) {
+        self.ending.send_replace(Ending::Within(within));
+    }
+
     /// Takes no more requests, and lets go of those that are being passed on.
     pub(super) fn end(&self) {
-        self.stop.send_replace(true);
+        self.ending.send_replace(Ending::Now);
     }
 }
 
