@@ -236,7 +236,8 @@ impl Io {
     /// server is dropped. Ready when those that are there have had the time to tell the same of themselves.
     pub async fn serve_peers(&self) {
         if let Some(link) = &self.link {
-            link.begin(self).await;
+            // It is begun once, and large.
+            Box::pin(link.begin(self)).await;
         }
     }
 

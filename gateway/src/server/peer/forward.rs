@@ -178,12 +178,7 @@ impl Forwarder {
             parts.version = Version::HTTP_11;
         }
         let wants_upgrade = asks_for_websocket(&parts.headers) && names(&parts.headers, "upgrade");
-        let protocol = parts.headers.get(UPGRADE).cloned();
         strip(&mut parts.headers);
-        parts.headers.remove(UPGRADE);
-        if let Some(protocol) = protocol {
-            parts.headers.insert(UPGRADE, protocol);
-        }
         if wants_upgrade {
             parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         }
@@ -367,5 +362,22 @@ mod tests {
         );
         let opened = passed(StatusCode::SWITCHING_PROTOCOLS, true, &[("connection", "upgrade")]);
         assert_eq!(opened, Some("Upgrade".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_websocket_ends_when_it_is_its_turn_and_at_once_when_there_is_no_time() {
+        const PATIENCE: Duration = Duration::from_secs(20);
+        let (ending, ends) = watch::channel(Ending::Not);
+        let turns: Vec<_> = (0..8).map(|_| tokio::spawn(turn(ends.clone()))).collect();
+        // The chance that one of them draws a turn within the test is small, and would hide nothing.
+        ending.send_replace(Ending::Within(Duration::from_secs(1_000_000)));
+        assert!(futures_util::future::select_all(turns).now_or_never().is_none());
+        ending.send_replace(Ending::Now);
+        timeout(PATIENCE, turn(ends.clone())).await.unwrap();
+        ending.send_replace(Ending::Within(Duration::ZERO));
+        timeout(PATIENCE, turn(ends.clone())).await.unwrap();
+        ending.send_replace(Ending::Not);
+        drop(ending);
+        timeout(PATIENCE, turn(ends)).await.unwrap();
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::header::{HeaderName, RETRY_AFTER};
+use http::header::HeaderName;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -86,9 +86,6 @@ impl Owner {
             _ => StatusCode::FORBIDDEN,
         };
         response.headers_mut().insert(REFUSED, HeaderValue::from_static(why.as_str()));
-        if why == ForwardedResult::Full {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
         response
     }
 }
