@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use roomcast_protocol::socketio::{AckId, Args};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use crate::id::{NodeTag, SocketId};
 use crate::mailbox::{Mailbox, Outgoing};
 use crate::once::{Once, OnceKey};
 use crate::presence::{PresenceEvent, RoomCount, RoomPage};
+use crate::reach::Reach;
 use crate::selector::{Room, Selector};
 use crate::tap::Tap;
 
@@ -262,6 +263,19 @@ pub trait AdapterFactory: Send + Sync + 'static {
     /// Asks whether a call is new in the whole cluster. If so it is in hand until [`First`](crate::First) is done or
     /// dropped. An error says that nobody could tell: nothing was done.
     fn once(&self, key: OnceKey) -> BoxFuture<'static, Result<Once, AdapterError>>;
+
+    /// Tells the other nodes where this one is reached past the broker, from now on. Ready when those that are there have
+    /// had the time to say the same of themselves. A node that is alone tells nobody.
+    fn announce_reach(&self, reach: Reach) -> BoxFuture<'static, ()> {
+        let _ = reach;
+        ready(()).boxed()
+    }
+
+    /// Where another node is reached past the broker, if it said so and is not gone for good.
+    fn reach_of(&self, node: NodeTag) -> Option<Reach> {
+        let _ = node;
+        None
+    }
 
     /// Leaves the cluster: says goodbye to the others and lets the broker's connections go.
     fn shutdown(&self) -> BoxFuture<'static, ()>;

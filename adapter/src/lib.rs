@@ -18,6 +18,7 @@ mod mailbox;
 pub mod nats;
 mod once;
 mod presence;
+mod reach;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod selector;
@@ -35,6 +36,7 @@ pub use local::{LocalAdapter, LocalFactory};
 pub use mailbox::{CloseCause, Item, Mailbox, MailboxLimits, Outgoing, Push};
 pub use once::{First, MAX_ANSWER, Once, OnceKey, REMEMBERED};
 pub use presence::{PresenceEvent, RoomCount, RoomPage};
+pub use reach::{Reach, ReachKey};
 pub use roomcast_protocol as protocol;
 pub use selector::{Room, Selector, Target};
 pub use tap::{Look, Sighted, Sighting, Tap};

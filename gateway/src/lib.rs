@@ -45,4 +45,4 @@ pub use roomcast_adapter as adapter;
 pub use roomcast_protocol as protocol;
 pub use roomcast_protocol::engineio::{CloseReason, Message};
 pub use roomcast_protocol::socketio::{Args, ArgsError};
-pub use server::{Io, IoBuilder, RunError, run, serve, serve_configured};
+pub use server::{Io, IoBuilder, Peers, PeersError, RunError, run, serve, serve_configured};

@@ -12,15 +12,16 @@ apt_install() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
 }
 
-# server PROGRAM PACKAGE: Debian starts what it installs; the tests start their own, so a service that came with this
+# server PROGRAM PACKAGE [SERVICE]: Debian starts what it installs; the tests start their own, so a service that came with this
 # installation is stopped. One that was here before is somebody's, and stays.
 server() {
   command -v "$1" >/dev/null && return
   apt_install "$2"
+  local service=${3:-$2}
   if [[ -d /run/systemd/system ]]; then
-    as_root systemctl disable --now "$2" || true
+    as_root systemctl disable --now "$service" || true
   else
-    as_root service "$2" stop || true
+    as_root service "$service" stop || true
   fi
 }
 
@@ -35,6 +36,8 @@ need_php() { command -v php >/dev/null || apt_install php-cli; }
 need_strace() { command -v strace >/dev/null || apt_install strace; }
 
 need_haproxy() { server haproxy haproxy; }
+
+need_nginx() { server nginx nginx-light nginx; }
 
 need_chromium() {
   [[ -n ${CHROMIUM_BIN:-} ]] || command -v chromium >/dev/null || apt_install chromium

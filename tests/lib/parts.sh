@@ -15,6 +15,7 @@ parts=(
   "python|python-socketio, threads and asyncio"
   "browser|official client and the console in Chromium"
   "cluster|two and three nodes over Redis and NATS, HAProxy, broker outage"
+  "stickiness|nodes behind HAProxy and nginx that stick to nothing, over Redis and NATS"
   "webhooks|events to a backend that takes webhooks, presence over Redis and NATS"
   "brokers|backends over Redis and NATS: official emitter, stream, service and events"
   "failures|brokers, nodes, networks and clients that fail under traffic"
@@ -124,6 +125,16 @@ part_cluster() {
   need_chromium
   build_servers
   node_tests "$tests/node/cluster"
+}
+
+part_stickiness() {
+  need_node_modules
+  need_venv
+  need_brokers
+  need_haproxy
+  need_nginx
+  build_servers
+  node_tests "$tests/node/stickiness"
 }
 
 part_webhooks() {

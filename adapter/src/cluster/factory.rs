@@ -20,6 +20,7 @@ use crate::counters::Counters;
 use crate::id::NodeTag;
 use crate::once::{Once, OnceKey};
 use crate::presence::PresenceEvent;
+use crate::reach::Reach;
 use crate::tap::Tap;
 
 /// Tags that are tried before the node gives up. With 2^24 tags one collision is rare.
@@ -227,6 +228,14 @@ impl AdapterFactory for ClusterFactory {
 
     fn once(&self, key: OnceKey) -> BoxFuture<'static, Result<Once, AdapterError>> {
         Arc::clone(&self.node).once(key).boxed()
+    }
+
+    fn announce_reach(&self, reach: Reach) -> BoxFuture<'static, ()> {
+        Arc::clone(&self.node).announce_reach(reach).boxed()
+    }
+
+    fn reach_of(&self, node: NodeTag) -> Option<Reach> {
+        self.node.reach_of(node)
     }
 
     fn shutdown(&self) -> BoxFuture<'static, ()> {

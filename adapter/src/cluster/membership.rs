@@ -18,9 +18,12 @@ use rustc_hash::FxBuildHasher;
 use super::message::{Identity, Listening, Vitals};
 use super::routing::{Audience, Peer, Understands};
 use crate::id::NodeTag;
+use crate::reach::Reach;
 
 /// Dead nodes that are remembered, to tell them when they come back. The oldest is forgotten first.
 const MAX_GRAVES: usize = 4_096;
+/// The version since which nodes tell where they are reached.
+const REACH_VERSION: u8 = 3;
 /// Other nodes that are kept. More than this are no cluster, but somebody who makes nodes up.
 const MAX_MEMBERS: usize = 4_096;
 
@@ -33,6 +36,8 @@ pub(crate) struct Member {
     pub(crate) live: bool,
     /// What it says of itself; nothing when it is of the first version.
     pub(crate) vitals: Option<Vitals>,
+    /// Where it is reached past the broker, if it has said so.
+    pub(crate) reach: Option<Reach>,
     /// It lives and never says how it is. Vitals come with each heartbeat, so the second one tells.
     taciturn: bool,
 }
@@ -44,6 +49,11 @@ impl Member {
             None if self.taciturn => Understands::Nothing,
             None => Understands::Unknown,
         }
+    }
+
+    /// Whether it is of a version that tells where it is reached.
+    pub(crate) fn understands_reach(&self) -> bool {
+        self.vitals.is_some_and(|vitals| vitals.version >= REACH_VERSION)
     }
 }
 
@@ -82,7 +92,8 @@ impl Membership {
             return vec![Change::Revenant(from)];
         }
         let mut changes = Vec::new();
-        let fresh = Member { generation, heard_at: now, live: true, vitals: None, taciturn: false };
+        let fresh =
+            Member { generation, heard_at: now, live: true, vitals: None, reach: None, taciturn: false };
         let full = self.members.len() >= MAX_MEMBERS;
         match self.members.get_mut(&tag) {
             Some(known) if known.generation > generation => return changes,
@@ -123,6 +134,18 @@ impl Membership {
         let known = self.members.get_mut(&from.tag).filter(|known| known.generation == from.generation);
         let vitals = known.and_then(|known| known.vitals.as_mut());
         vitals.map(|vitals| vitals.listening = Some(listening)).is_some()
+    }
+
+    /// A node said where it is reached. True when it is the first that is heard of it; when nothing else is known of it
+    /// yet, it is not kept.
+    pub(crate) fn reach(&mut self, from: Identity, reach: Reach) -> bool {
+        let known = self.members.get_mut(&from.tag).filter(|known| known.generation == from.generation);
+        known.is_some_and(|known| known.reach.replace(reach).is_none())
+    }
+
+    /// Where a node is reached that is not gone for good. One that is silent may be cut off from the broker only.
+    pub(crate) fn reach_of(&self, tag: NodeTag) -> Option<Reach> {
+        self.members.get(&tag)?.reach.clone()
     }
 
     /// The other nodes that are not gone for good, silent ones among them: what they publish may be on its way, and they

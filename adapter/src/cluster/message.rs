@@ -9,6 +9,7 @@ use roomcast_protocol::socketio::Args;
 use super::directory::{Known, Listed, Query, Update};
 use crate::id::{NodeTag, SocketId};
 use crate::once::{OnceKey, Record, Verdict};
+use crate::reach::Reach;
 use crate::selector::{Room, Selector};
 
 /// A life of a node. A tag that comes again with a later generation is another node.
@@ -99,6 +100,8 @@ pub(crate) enum Message {
     },
     /// What became of calls that the receiver keeps.
     Settled(Vec<Record>),
+    /// Where the sender is reached past the broker.
+    Reach(Reach),
 }
 
 /// What a node says of itself with every heartbeat.

@@ -26,6 +26,9 @@ mod overload;
 #[cfg(test)]
 mod overload_tests;
 mod probe;
+mod reach;
+#[cfg(test)]
+mod reach_tests;
 mod receive;
 mod recent;
 mod relay;

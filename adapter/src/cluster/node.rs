@@ -37,6 +37,7 @@ use crate::adapter::{AdapterError, NamespaceEvents, Status};
 use crate::counters::Counters;
 use crate::id::{NodeTag, SocketId};
 use crate::local::{Collector, LocalAdapter, RoomObserver};
+use crate::reach::Reach;
 use crate::selector::{Room, Selector, Target};
 use crate::tap::Tap;
 
@@ -121,6 +122,12 @@ pub(crate) struct Node {
     pub(crate) greeters: Mutex<Vec<NodeTag>>,
     /// Nodes that are gone for good and do not know it; they are told at once, too.
     pub(crate) revenants: Mutex<Vec<Identity>>,
+    /// Where this node is reached past the broker, if it is.
+    pub(crate) reach: Mutex<Option<Reach>>,
+    /// Somebody spoke up who may not know it.
+    pub(crate) reach_asked: AtomicBool,
+    /// Rings when another node said where it is reached.
+    pub(crate) reach_news: Notify,
     pub(crate) interests: Arc<Interests>,
     /// Whether this node listens to rooms or to buckets of them.
     pub(crate) routing: Mutex<Routing>,
@@ -188,6 +195,9 @@ impl Node {
             membership: Mutex::new(Membership::new(config.expiry, config.lease)),
             greeters: Mutex::default(),
             revenants: Mutex::default(),
+            reach: Mutex::default(),
+            reach_asked: AtomicBool::new(false),
+            reach_news: Notify::new(),
             interests: Arc::new(Interests { state: Mutex::new(interest), wake: Notify::new() }),
             routing: Mutex::new(routing),
             audience: RwLock::new(Audience::of(std::iter::empty(), buckets, false)),

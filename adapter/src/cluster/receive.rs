@@ -85,6 +85,7 @@ impl Node {
                     self.fence();
                 }
             }
+            Message::Reach(reach) => self.learn_reach(envelope.from, reach),
             Message::Listens { number, listening } => self.listens(envelope.from, number, listening),
             // Until the tag is certain this node has promised nothing to anybody.
             _ if !self.is_claimed() => {}

@@ -13,6 +13,11 @@ pub(crate) fn all() -> Subject {
     "all".into()
 }
 
+/// Every node that tells where it is reached, and wants to hear it of others.
+pub(crate) fn reach() -> Subject {
+    "reach".into()
+}
+
 /// One node: answers, emits to its sockets.
 pub(crate) fn node(tag: NodeTag) -> Subject {
     format!("node/{tag}").into()

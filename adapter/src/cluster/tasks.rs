@@ -72,6 +72,7 @@ impl Node {
             }
             self.notice_a_hang();
             self.answer_greeters().await;
+            self.answer_reach().await;
             self.flush_relays();
             self.hand_over_calls();
             if self.resynced.swap(false, Ordering::AcqRel) {
@@ -82,7 +83,7 @@ impl Node {
     }
 
     async fn beat(&self) {
-        if let Err(error) = self.announce_life(subject::all()).await {
+        if let (Err(error), ()) = join(self.announce_life(subject::all()), self.say_reach()).await {
             tracing::debug!(code = error.code(), "heartbeat failed");
         }
         let now = Instant::now();
@@ -141,6 +142,8 @@ impl Node {
     /// After an outage: says that this node lives, and asks who else does. When the answers will have come.
     async fn greet_again(&self) -> Option<Instant> {
         let heartbeat = self.announce_life(subject::all()).await;
+        // In a new life nobody knows yet where this node is.
+        self.say_reach().await;
         let hello = self.announce(subject::all(), &[Message::Hello]).await;
         if heartbeat.and(hello).is_err() {
             // The next attempt is a turn of the loop away, at the latest with the next heartbeat.

@@ -18,7 +18,7 @@ const MAGIC: [u8; 2] = *b"RC";
 /// The latest version. A message carries the version that brought its layout, and a node understands all up to its own: so
 /// nodes of different versions are one cluster while it is upgraded, as far as the older ones go. A layout never changes;
 /// a new one is a new kind.
-pub(crate) const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 3;
 /// Bytes of a message that are not its contents, at most; what remains of the broker's limit may be filled.
 pub(crate) const OVERHEAD: usize = 64;
 
@@ -79,6 +79,7 @@ pub(crate) fn encode(from: Identity, message: &Message) -> Bytes {
         Message::Claim { id, key } => once::put_claim(&mut out, *id, key),
         Message::Claimed { id, verdict } => once::put_claimed(&mut out, *id, verdict),
         Message::Settled(records) => put_list(&mut out, records, once::put_record),
+        Message::Reach(known) => reach::put_reach(&mut out, known),
     }
     out.freeze()
 }
@@ -113,6 +114,7 @@ fn version_and_kind(message: &Message) -> (u8, u8) {
         Message::Claim { .. } => (2, 32),
         Message::Claimed { .. } => (2, 33),
         Message::Settled(_) => (2, 34),
+        Message::Reach(_) => (3, 40),
     }
 }
 
@@ -291,6 +293,7 @@ pub(crate) fn decode(payload: Bytes) -> Result<Envelope, WireError> {
         32 => Message::Claim { id: reader.u64()?, key: reader.once_key()? },
         33 => Message::Claimed { id: reader.u64()?, verdict: reader.verdict()? },
         34 => Message::Settled(reader.list(once::MIN_RECORD, Reader::record)?),
+        40 => Message::Reach(reader.reach()?),
         _ => return Err(WireError::Invalid),
     };
     if reader.0.has_remaining() || version_and_kind(&message).0 != version {
@@ -446,6 +449,8 @@ impl Reader {
 mod directory;
 #[path = "wire_once.rs"]
 mod once;
+#[path = "wire_reach.rs"]
+mod reach;
 
 #[cfg(test)]
 #[path = "wire_tests.rs"]

@@ -55,7 +55,7 @@ pub(super) fn put_record(out: &mut BytesMut, record: &Record) {
 }
 
 impl Reader {
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
         self.take(N)?.as_ref().try_into().map_err(|_| WireError::Truncated)
     }
 

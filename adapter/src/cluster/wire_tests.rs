@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cluster::directory::{Announced, Entry, Known, Part, Query, Slot, Update};
+use crate::reach::{Reach, ReachKey};
 
 fn from() -> Identity {
     Identity { tag: "ab-_".parse().unwrap(), generation: 0x0102_0304_0506_0708 }
@@ -70,6 +71,10 @@ fn the_sizes_of_entries_are_those_on_the_wire() {
     assert!(with(vec![]) < OVERHEAD + 64);
 }
 
+fn reach(address: &str) -> Reach {
+    Reach { address: address.parse().unwrap(), key: ReachKey::new([0xaa; 32]) }
+}
+
 fn every_message() -> Vec<Message> {
     let request = |op| Message::Request { id: 7, namespace: "/".into(), op };
     let response = |answer| Message::Response { id: u64::MAX, last: true, answer };
@@ -115,6 +120,8 @@ fn every_message() -> Vec<Message> {
         Message::Query { id: 3, query: sockets_query(Some(id("c"))) },
         Message::Found { id: 4, known: None },
         Message::Found { id: 5, known: Some(known()) },
+        Message::Reach(reach("10.1.2.3:3002")),
+        Message::Reach(reach("[fd00::1]:3002")),
     ]
 }
 
@@ -151,7 +158,8 @@ fn what_version_1_said_is_understood_and_said_in_the_same_way() {
     }
     // What it did not know carries a later version, which it counts and leaves alone.
     for message in messages {
-        assert_eq!(encode(from(), &message)[2], 2, "{message:?}");
+        let version = if matches!(message, Message::Reach(_)) { 3 } else { 2 };
+        assert_eq!(encode(from(), &message)[2], version, "{message:?}");
     }
 }
 
@@ -193,7 +201,7 @@ fn every_prefix_is_truncated_and_what_follows_is_invalid() {
 #[test]
 fn what_is_foreign_or_of_another_version_is_told_apart() {
     assert_eq!(decode(Bytes::from_static(b"hello")), Err(WireError::Foreign));
-    assert_eq!(decode(Bytes::from_static(b"RC\x03\0aaaa")), Err(WireError::Version));
+    assert_eq!(decode(Bytes::from_static(b"RC\x04\0aaaa")), Err(WireError::Version));
     assert_eq!(decode(Bytes::from_static(b"RC\0\0aaaa")), Err(WireError::Version));
     assert_eq!(decode(Bytes::from_static(b"RC\x02\0aaaa\0\0\0\0\0\0\0\0")), Err(WireError::Invalid));
     assert_eq!(decode(Bytes::from_static(b"RC\x01\x63aaaa\0\0\0\0\0\0\0\0")), Err(WireError::Invalid));
@@ -211,7 +219,7 @@ fn a_list_that_says_to_be_longer_than_the_message_allocates_nothing() {
 
 proptest! {
     #[test]
-    fn any_bytes_decode_to_something(version in 1_u8..3, kind in 0_u8..24, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_decode_to_something(version in 1_u8..4, kind in 0_u8..48, body in proptest::collection::vec(any::<u8>(), 0..200)) {
         let mut bytes = encode(from(), &Message::Hello).to_vec();
         (bytes[2], bytes[3]) = (version, kind);
         bytes.extend(body);
@@ -263,6 +271,26 @@ fn rooms_golden_bytes() {
         }
         assert_eq!(decode(bytes).unwrap().message, message);
     }
+}
+
+/// The bytes of where a node is reached.
+#[test]
+fn reach_golden_bytes() {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let key = "aa".repeat(32);
+    let bytes = encode(from(), &Message::Reach(reach("10.1.2.3:3002")));
+    assert_eq!(hex(&bytes[..4]), "52430328");
+    assert_eq!(hex(&bytes[16..]), format!("27000000040a010203ba0b{key}"));
+    let bytes = encode(from(), &Message::Reach(reach("[fd00::1]:3002")));
+    assert_eq!(hex(&bytes[16..]), format!("3300000006fd000000000000000000000000000001ba0b{key}"));
+    for nowhere in ["0.0.0.0:1", "[::]:1", "224.0.0.1:1", "10.1.2.3:0"] {
+        assert_eq!(decode(encode(from(), &Message::Reach(reach(nowhere)))), Err(WireError::Invalid));
+    }
+    // A later version may say more.
+    let mut bytes = encode(from(), &Message::Reach(reach("10.1.2.3:3002"))).to_vec();
+    bytes[16] += 4;
+    bytes.extend(b"more");
+    assert_eq!(decode(bytes.into()).unwrap().message, Message::Reach(reach("10.1.2.3:3002")));
 }
 
 /// The bytes of what is said about calls that are carried out once.

@@ -69,6 +69,7 @@ macro_rules! conformance_suite {
                 servers_answer_each_other,
                 rooms_of_a_socket,
                 a_node_that_left_is_not_waited_for,
+                nodes_tell_each_other_where_they_are_reached,
             }
             once: {
                 a_call_is_carried_out_once,

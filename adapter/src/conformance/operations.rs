@@ -7,6 +7,7 @@ use serde_json::json;
 use super::cluster::{TestCluster, args_of};
 use super::socket::{PATIENCE, Received};
 use crate::adapter::RemoteSocket;
+use crate::reach::{Reach, ReachKey};
 use crate::selector::{Room, Selector};
 
 fn rooms<const N: usize>(names: [&str; N]) -> Vec<Room> {
@@ -261,5 +262,34 @@ pub async fn a_node_that_left_is_not_waited_for(cluster: &TestCluster) {
         cluster.wait_for_nodes(node, 2).await;
         let count = cluster.adapter(node, "/").count_sockets(&Selector::rooms(["x"])).await;
         assert_eq!((count.value, count.missing), (1, vec![]));
+    }
+}
+
+/// Who has said where it is reached knows all who have, and nobody itself.
+pub async fn nodes_tell_each_other_where_they_are_reached(cluster: &TestCluster) {
+    let reach = |node: usize| {
+        let number = u8::try_from(node).expect("few nodes");
+        Reach { address: ([127, 0, 0, 1], 1 + u16::from(number)).into(), key: ReachKey::new([number; 32]) }
+    };
+    for node in 0..cluster.len() {
+        cluster.factory(node).announce_reach(reach(node)).await;
+    }
+    let of = |here: usize, there: usize| cluster.factory(here).reach_of(cluster.factory(there).node());
+    for (here, there) in
+        (0..cluster.len()).flat_map(|here| (0..cluster.len()).map(move |there| (here, there)))
+    {
+        let known = async {
+            while here != there && of(here, there).is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, known).await.expect("a node did not say where it is reached");
+        assert_eq!(of(here, there), (here != there).then(|| reach(there)));
+    }
+    if cluster.len() > 1 {
+        let left = cluster.factory(1).node();
+        cluster.factory(1).shutdown().await;
+        cluster.wait_for_nodes(0, cluster.len() - 1).await;
+        assert_eq!(cluster.factory(0).reach_of(left), None);
     }
 }

@@ -22,6 +22,8 @@ mod log;
 mod mailbox;
 mod namespace;
 mod pattern;
+mod peer;
+mod peer_checks;
 mod public;
 mod reference;
 mod reload;
@@ -51,6 +53,7 @@ pub use mailbox::Mailbox;
 pub(crate) use namespace::is_user_room;
 pub use namespace::{Access, Namespace, RoomRule};
 pub use pattern::RoomPattern;
+pub use peer::Peer;
 pub use public::Public;
 pub(crate) use public::is_same_origin;
 pub use reload::Reload;
@@ -72,6 +75,7 @@ section! {
         public: Public,
         api: Api,
         adapter: Adapter,
+        peer: Peer,
         ingest: Ingest,
         engine: Engine,
         cors: Cors,

@@ -29,6 +29,11 @@ impl SessionId {
         self.0.as_str()
     }
 
+    /// The node that gave it out.
+    pub(crate) fn node(&self) -> NodeTag {
+        self.0.node()
+    }
+
     pub(crate) fn parse(text: &str) -> Option<Self> {
         text.parse().ok().map(Self)
     }

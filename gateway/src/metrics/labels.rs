@@ -167,6 +167,52 @@ labels! {
         DeadLetters = "dead_letters",
     }
 
+    /// What became of a request that was passed on to the node that has its session.
+    ForwardResult("result") {
+        /// That node answered, whatever it said.
+        Answered = "answered",
+        /// That node took the WebSocket.
+        Upgraded = "upgraded",
+        /// The client went away before there was an answer, and that node has been told so.
+        Aborted = "aborted",
+        /// That node cannot be connected to.
+        Unreachable = "unreachable",
+        /// That node did not answer in time.
+        TimedOut = "timed_out",
+        /// The connection ended before there was an answer.
+        Broken = "broken",
+        /// That node did not take it: it says why in `forwards_received_total`.
+        Refused = "refused",
+        /// As many are under way as may be, here or there.
+        Full = "full",
+        /// This node is going away.
+        Stopping = "stopping",
+    }
+
+    /// What became of a request that another node passed on to this one.
+    ForwardedResult("result") {
+        /// It was answered as any other.
+        Served = "served",
+        /// It is of no node: it does not say who passed it on.
+        Unsigned = "unsigned",
+        /// What it says of who passed it on is not believed.
+        Forged = "forged",
+        /// It was signed too long ago, or in the future: clocks differ, or somebody repeats it.
+        Stale = "stale",
+        /// It is for no session of this node.
+        Foreign = "foreign",
+        /// As many are being answered as may be.
+        Full = "full",
+    }
+
+    /// Which side of passing on a node is.
+    ForwardSide("side") {
+        /// The client's request came to it.
+        Entry = "entry",
+        /// It has the session.
+        Owner = "owner",
+    }
+
     /// The packets of Engine.IO and, in its messages, of Socket.IO.
     PacketKind("type") {
         /// Engine.IO open.
@@ -243,5 +289,7 @@ mod tests {
         places_fit::<AuthRefusal>();
         places_fit::<SessionEnd>();
         places_fit::<JwksFetch>();
+        places_fit::<ForwardResult>();
+        places_fit::<ForwardedResult>();
     }
 }

@@ -5,6 +5,7 @@
 
 mod backends;
 mod family;
+mod forwards;
 mod labels;
 mod source;
 
@@ -23,9 +24,10 @@ use crate::config::Transport;
 
 pub use backends::BackendMetrics;
 pub use family::{Counters, Gauges};
+pub use forwards::ForwardMetrics;
 pub use labels::{
-    AuthRefusal, BackendDrop, CloseReason, JwksFetch, Label, PacketKind, Refusal, ReloadResult, SessionEnd,
-    UpgradeResult,
+    AuthRefusal, BackendDrop, CloseReason, ForwardResult, ForwardSide, ForwardedResult, JwksFetch, Label,
+    PacketKind, Refusal, ReloadResult, SessionEnd, UpgradeResult,
 };
 pub use source::{Source, SourceKind};
 
@@ -90,6 +92,8 @@ pub struct Metrics {
     sockets: Mutex<HashMap<String, IntGauge>>,
     /// What goes to backends.
     pub backends: BackendMetrics,
+    /// Requests that nodes pass on to each other.
+    pub forwards: ForwardMetrics,
 }
 
 impl Default for Metrics {
@@ -197,6 +201,7 @@ impl Metrics {
             ),
             sockets: Mutex::new(HashMap::new()),
             backends: BackendMetrics::new(&registry),
+            forwards: ForwardMetrics::new(&registry),
             registry,
         }
     }

@@ -13,6 +13,7 @@ use axum::routing::any_service;
 use http::{Request, Response};
 use roomcast_adapter::{AdapterError, AdapterFactory, Collected, LocalFactory, RemoteSocket};
 
+use super::peer::{Link, Peers};
 use crate::config::{Config, Transport};
 use crate::connection::{Engine, EngineHandler};
 use crate::handler::Refusal;
@@ -49,6 +50,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Io {
     engine: Arc<Engine>,
     mount: Mount,
+    /// The tie to the other nodes of the cluster.
+    link: Option<Arc<Link>>,
 }
 
 impl Default for Io {
@@ -70,6 +73,7 @@ impl Io {
             factory: None,
             metrics: None,
             raw: None,
+            peers: None,
             only_configured: false,
         }
     }
@@ -218,8 +222,38 @@ impl Io {
 
     /// The same server at another path, for the node's own console: the check of `public.origins` does not concern it.
     pub(crate) fn mounted_at(&self, path: &str) -> Self {
-        let mount = Mount { path: path.into(), check_origin: false };
-        Self { engine: Arc::clone(&self.engine), mount }
+        let mount = Mount { path: path.into(), check_origin: false, forward: None };
+        Self { engine: Arc::clone(&self.engine), mount, link: None }
+    }
+
+    /// The same server, which passes nothing on to other nodes.
+    pub(super) fn without_forward(&self) -> Self {
+        let mount = Mount { forward: None, ..self.mount.clone() };
+        Self { engine: Arc::clone(&self.engine), mount, link: None }
+    }
+
+    /// Takes requests that other nodes pass on ([`IoBuilder::peers`]), and tells these where, from now on and until the
+    /// server is dropped. Ready when those that are there have had the time to tell the same of themselves.
+    pub async fn serve_peers(&self) {
+        if let Some(link) = &self.link {
+            // It is begun once, and large.
+            Box::pin(link.begin(self)).await;
+        }
+    }
+
+    /// Ends the WebSockets that are passed on to other nodes, spread over some time: those whose sessions are here are ended
+    /// by [`Self::close`].
+    pub(super) fn release_peers(&self, within: Duration) {
+        if let Some(link) = &self.link {
+            link.release(within);
+        }
+    }
+
+    /// Takes no more requests of other nodes, and lets go of those that are being passed on to them.
+    pub(super) fn leave_peers(&self) {
+        if let Some(link) = &self.link {
+            link.end();
+        }
     }
 
     /// Answers a request under the server's path; 404 for others.
@@ -271,6 +305,7 @@ pub struct IoBuilder {
     factory: Option<Arc<dyn AdapterFactory>>,
     metrics: Option<Arc<Metrics>>,
     raw: Option<Arc<dyn EngineHandler>>,
+    peers: Option<Peers>,
     /// The gateway has the namespaces of its configuration and no other; code always has `/`.
     only_configured: bool,
 }
@@ -347,6 +382,12 @@ impl IoBuilder {
         self
     }
 
+    /// Passes requests for sessions of other nodes on to these; see [`Io::serve_peers`].
+    pub fn peers(mut self, peers: Peers) -> Self {
+        self.peers = Some(peers);
+        self
+    }
+
     /// Makes a server that speaks Engine.IO only: messages go to this handler, and there are no namespaces.
     pub fn engine_handler(mut self, handler: Arc<dyn EngineHandler>) -> Self {
         self.raw = Some(handler);
@@ -363,13 +404,14 @@ impl IoBuilder {
             LocalFactory::with_random_tag().expect("the operating system gives randomness")
         });
         let metrics = self.metrics.unwrap_or_default();
-        let mount = Mount { path: mount_path(&self.config).into(), check_origin: true };
+        let (forward, link) = self.peers.map(|peers| peers.split(&metrics)).unzip();
+        let mount = Mount { path: mount_path(&self.config).into(), check_origin: true, forward };
         let has_main_namespace = self.raw.is_none() && !self.only_configured;
         let engine = Engine::new(self.config, factory, metrics, self.raw);
         if has_main_namespace {
             engine.registry.of("/");
         }
-        Io { engine, mount }
+        Io { engine, mount, link: link.map(Arc::new) }
     }
 }
 

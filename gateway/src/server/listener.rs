@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::Request;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -28,6 +29,24 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Serves Socket.IO, and nothing else, on a listener until `shutdown` is ready. Connections live on: end them with
 /// [`Io::close`].
 pub async fn serve(io: Io, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+    accept(listener, shutdown, |stream, address| {
+        let (io, peer) = (io.clone(), Peer { address: Some(address), secure: false });
+        serve_requests(stream, move |request| {
+            let io = io.clone();
+            async move { Ok(io.handle(request.map(Body::new), peer).await) }
+        })
+    })
+    .await;
+}
+
+/// Accepts connections until `shutdown` is ready, and has each served by a task of its own.
+pub(super) async fn accept<Served>(
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+    serve: impl Fn(TcpStream, SocketAddr) -> Served,
+) where
+    Served: Future<Output = ()> + Send + 'static,
+{
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -36,8 +55,7 @@ pub async fn serve(io: Io, listener: TcpListener, shutdown: impl Future<Output =
         };
         match accepted {
             Ok((stream, address)) => {
-                let peer = Peer { address: Some(address), secure: false };
-                tokio::spawn(connection(io.clone(), stream, peer));
+                tokio::spawn(serve(stream, address));
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
@@ -53,18 +71,20 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn connection(io: Io, stream: TcpStream, peer: Peer) {
+/// Serves the requests of a connection one after the other.
+pub(super) async fn serve_requests<Answered>(
+    stream: TcpStream,
+    answer: impl Fn(Request<Incoming>) -> Answered + Send + 'static,
+) where
+    Answered: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+{
     // Polling answers are small and somebody waits for them.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let io = io.clone();
-        async move { Ok::<_, Infallible>(io.handle(request.map(Body::new), peer).await) }
-    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(stream), service_fn(answer))
         .with_upgrades()
         .await;
     if let Err(error) = served {

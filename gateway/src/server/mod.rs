@@ -6,9 +6,11 @@ mod io;
 mod listener;
 mod node;
 mod outages;
+mod peer;
 mod reload;
 mod run;
 
 pub use io::{Io, IoBuilder};
 pub use listener::serve;
+pub use peer::{Peers, PeersError};
 pub use run::{RunError, run, serve_configured};

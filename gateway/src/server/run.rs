@@ -23,8 +23,9 @@ use super::counters::{ReadLink, export_counters, export_link};
 use super::ingest::{adapter_nats, connect_nats, start_ingest, tls_files};
 use super::node::GatewayNode;
 use super::outages::export_outages;
+use super::peer::{Peers, PeersError};
 use super::reload::{Target, apply, watch_sources};
-use super::{Io, serve};
+use super::{Io, IoBuilder, serve};
 use crate::backend::calls::Calls;
 use crate::backend::clients::{ClientHandler, Clients};
 use crate::backend::events::Events;
@@ -53,6 +54,9 @@ pub enum RunError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// The other nodes could not reach this one.
+    #[error(transparent)]
+    Peers(#[from] PeersError),
     /// A key of `auth.jwt` cannot be used.
     #[error("auth.jwt: {0}")]
     Keys(String),
@@ -115,8 +119,9 @@ async fn run_changing(
     export_outages(&metrics, factory.status());
     let clients =
         Clients::start(&config, &factory, &metrics).map_err(|error| RunError::Keys(error.to_string()))?;
+    let peers = bind_peers(&config, &factory).await?;
     let io = Io::builder().config(Config::clone(&config)).adapter(Arc::clone(&factory)).metrics(metrics);
-    let io = io.only_configured_namespaces().build();
+    let io = peers.into_iter().fold(io, IoBuilder::peers).only_configured_namespaces().build();
     let dead_letters = DeadLetters::new(io.metrics());
     let node =
         GatewayNode::new(io.clone(), config.adapter.kind, Arc::clone(&clients), Arc::clone(&dead_letters));
@@ -169,6 +174,8 @@ async fn run_changing(
     );
     let ingest = start_ingest(&config, &(Arc::clone(&node) as Arc<dyn Node>), &calls, nats);
     let ingest = ingest.map_err(ingest_failed)?;
+    // The others know where to find the sessions of this node before it has any.
+    io.serve_peers().await;
     node.set_serving(true);
     serve(io.clone(), public, shutdown).await;
 
@@ -176,9 +183,11 @@ async fn run_changing(
     settings.abort();
     node.set_serving(false);
     ingest.stop().await;
+    io.release_peers(Duration::ZERO);
     io.close().await;
     events.drain(DRAIN_TIMEOUT).await;
     factory.shutdown().await;
+    io.leave_peers();
     let _ = stop_api.send(());
     // A client of the API that keeps its connection open must not keep the node alive.
     let _ = tokio::time::timeout(Duration::from_secs(1), api_task).await;
@@ -216,6 +225,22 @@ impl Namespaces {
 
 async fn bind(listener: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
     TcpListener::bind(address).await.map_err(|error| RunError::Listen { listener, address, error })
+}
+
+/// The listener for the other nodes of a cluster. Without one a node serves, as long as clients stick to it: only an address
+/// that somebody has chosen is worth not to start for.
+async fn bind_peers(config: &Config, factory: &Arc<dyn AdapterFactory>) -> Result<Option<Peers>, PeersError> {
+    if !config.peer.enabled || config.adapter.kind == AdapterKind::Memory {
+        return Ok(None);
+    }
+    match Peers::bind(config, factory).await {
+        Ok(peers) => Ok(Some(peers)),
+        Err(error) if config.peer.listen.is_some() => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "other nodes do not reach this one: long-polling needs a load balancer that sticks");
+            Ok(None)
+        }
+    }
 }
 
 /// Starts the adapter that is configured, and has its figures exported.

@@ -41,6 +41,16 @@ pub(super) fn unavailable() -> Response<Body> {
     response
 }
 
+/// The node that has the session did not answer. It is not known whether it will when it is asked again.
+pub(super) fn not_forwarded(status: StatusCode, code: &str, message: &str) -> Response<Body> {
+    let body = format!(r#"{{"code":"{code}","message":"{message}"}}"#);
+    let mut response = with_body(status, JSON, body);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
 /// The address of the client has all that it may have.
 pub(super) fn too_many(message: &str) -> Response<Body> {
     let body = format!(r#"{{"code":429,"message":"{message}"}}"#);

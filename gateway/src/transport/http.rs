@@ -9,13 +9,14 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, SET_COOKIE, UPGRADE, VARY};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
+use roomcast_adapter::Reach;
 use roomcast_protocol::engineio::{self, EngineError, Existing, Query, Transport, Verdict};
 use roomcast_protocol::websocket::handshake;
 use tokio::sync::oneshot;
 
 use super::answer;
 use super::compression::Encoding;
-use super::{Command, PollAnswer, WebSocket, client_bundle, cors};
+use super::{Command, Forward, PollAnswer, WebSocket, client_bundle, cors};
 use crate::connection::{Connection, ConnectionShared, Engine, Place, Session, SessionId, WireQueue};
 use crate::metrics::Refusal;
 use crate::namespace::Handshake;
@@ -25,12 +26,15 @@ use crate::namespace::Handshake;
 const DRAIN_FACTOR: usize = 8;
 
 /// Where the engine is reachable.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Mount {
     /// A prefix of paths, such as `/socket.io/`.
     pub(crate) path: Arc<str>,
     /// Whether `public.origins` is asked. The console is part of the server.
     pub(crate) check_origin: bool,
+    /// Who passes on requests for sessions of other nodes. Whatever comes from another node is answered here: nothing is
+    /// passed on twice.
+    pub(crate) forward: Option<Arc<dyn Forward>>,
 }
 
 /// Who sends a request. Whoever learns the address of a client behind a proxy has to put it here: sockets, backends and
@@ -55,28 +59,51 @@ pub(crate) async fn handle(
         return answer;
     }
     let cors = &engine.config.cors;
-    if !cors.is_enabled() {
-        return route(engine, mount, request, peer).await;
-    }
-    if request.method() == Method::OPTIONS {
+    if cors.is_enabled() && request.method() == Method::OPTIONS {
         return cors::preflight(cors, request.headers());
     }
     let mut headers = HeaderMap::new();
-    if let Some(origin) = request.headers().get(ORIGIN) {
+    if let Some(origin) = request.headers().get(ORIGIN).filter(|_| cors.is_enabled()) {
         headers.insert(ORIGIN, origin.clone());
     }
-    let mut response = route(engine, mount, request, peer).await;
-    cors::decorate(cors, &headers, &mut response);
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let query = Query::parse(&query);
+    let mut response = match elsewhere(mount, &query) {
+        Some((forward, owner)) => match Arc::clone(forward).forward(owner, request, peer).await {
+            // Its node has said everything that is to be said.
+            Ok(response) => return response,
+            Err(error) => error.answer(),
+        },
+        None => route(engine, mount, &query, request, peer).await,
+    };
+    if cors.is_enabled() {
+        cors::decorate(cors, &headers, &mut response);
+    }
     response
 }
 
-async fn route(engine: &Arc<Engine>, mount: &Mount, request: Request<Body>, peer: Peer) -> Response<Body> {
+/// Where a request has to go that is for a session of another node.
+fn elsewhere<'a>(mount: &'a Mount, query: &Query<'_>) -> Option<(&'a Arc<dyn Forward>, Reach)> {
+    let forward = mount.forward.as_ref()?;
+    Some((forward, forward.owner(&session_of(query)?)?))
+}
+
+/// The session that a request names.
+pub(crate) fn session_of(query: &Query<'_>) -> Option<SessionId> {
+    SessionId::parse(query.sid.as_deref()?)
+}
+
+async fn route(
+    engine: &Arc<Engine>,
+    mount: &Mount,
+    query: &Query<'_>,
+    request: Request<Body>,
+    peer: Peer,
+) -> Response<Body> {
     let is_upgrade = asks_for_websocket(request.headers());
-    let query = request.uri().query().unwrap_or_default().to_owned();
-    let query = Query::parse(&query);
     let mut session = None;
     let verdict = engineio::verify(
-        &engineio::Request { method: request.method(), query: &query, is_upgrade },
+        &engineio::Request { method: request.method(), query, is_upgrade },
         &engine.session.transports,
         |sid| {
             session = SessionId::parse(sid).and_then(|id| engine.sessions.get(&id));
@@ -106,7 +133,7 @@ async fn route(engine: &Arc<Engine>, mount: &Mount, request: Request<Body>, peer
     }
 }
 
-fn asks_for_websocket(headers: &HeaderMap) -> bool {
+pub(crate) fn asks_for_websocket(headers: &HeaderMap) -> bool {
     headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 

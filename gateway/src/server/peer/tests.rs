@@ -1,0 +1,130 @@
+//! Two nodes in one process, over a broker in memory. What clients see of it is tested in tests/node/stickiness.
+
+use axum::body::Body;
+use futures_util::FutureExt as _;
+use http::{Method, Request, StatusCode, Uri};
+use roomcast_adapter::NodeTag;
+use roomcast_adapter::cluster::memory_bus::MemoryHub;
+use roomcast_adapter::cluster::{ClusterConfig, ClusterFactory};
+
+use super::listener::REFUSED;
+use super::stamp::{self, STAMP, Stamp};
+use super::*;
+use crate::metrics::{ForwardResult, ForwardSide, ForwardedResult};
+use crate::transport::Peer as Client;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const CLIENT: Client = Client { address: None, secure: true };
+
+async fn node(hub: &MemoryHub) -> Io {
+    let factory = ClusterFactory::start(hub.bus(), ClusterConfig::default()).await.unwrap();
+    let factory: Arc<dyn AdapterFactory> = factory;
+    let mut config = Config::default();
+    config.peer.listen = Some((Ipv4Addr::LOCALHOST, 0).into());
+    let peers = Peers::bind(&config, &factory).await.unwrap();
+    let io = Io::builder().config(config).adapter(factory).peers(peers).build();
+    io.serve_peers().await;
+    io
+}
+
+fn target(query: &str) -> String {
+    format!("/socket.io/?EIO=4&transport=polling{query}")
+}
+
+/// What a node answers to a client.
+async fn ask(io: &Io, method: Method, target: &str, body: &'static str) -> (StatusCode, String) {
+    let request = Request::builder().method(method).uri(target).body(Body::from(body)).unwrap();
+    let response = io.handle(request, CLIENT).await;
+    let status = response.status();
+    let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    (status, String::from_utf8(body.into()).unwrap())
+}
+
+/// Opens a session.
+async fn session(io: &Io) -> String {
+    let (_, open) = ask(io, Method::GET, &target(""), "").await;
+    let open: serde_json::Value = serde_json::from_str(&open[1..]).unwrap();
+    target(&format!("&sid={}", open["sid"].as_str().unwrap()))
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let holds = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, holds).await.expect("a condition that does not come to hold");
+}
+
+fn under_way(io: &Io, side: ForwardSide) -> i64 {
+    io.metrics().forwards.active.of(side).get()
+}
+
+#[tokio::test]
+async fn a_program_that_embeds_the_server_passes_requests_on() {
+    let hub = MemoryHub::new();
+    let (a, b) = (node(&hub).await, node(&hub).await);
+    let session = session(&a).await;
+    assert_eq!(ask(&b, Method::POST, &session, "40").await, (StatusCode::OK, "ok".to_owned()));
+    let (status, connected) = ask(&b, Method::GET, &session, "").await;
+    assert!(status == StatusCode::OK && connected.starts_with("40{"), "{connected}");
+    assert_eq!(b.metrics().forwards.passed.of(ForwardResult::Answered).get(), 2);
+    assert_eq!(a.metrics().forwards.received.of(ForwardedResult::Served).get(), 2);
+    // A client that goes away while its poll is held.
+    let mut held = Box::pin(ask(&b, Method::GET, &session, ""));
+    while under_way(&a, ForwardSide::Owner) == 0 {
+        assert!(held.as_mut().now_or_never().is_none());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((a.connection_count(), under_way(&b, ForwardSide::Entry)), (1, 1));
+    drop(held);
+    until(|| a.connection_count() == 0 && under_way(&a, ForwardSide::Owner) == 0).await;
+    assert_eq!(under_way(&b, ForwardSide::Entry), 0);
+    assert_eq!(b.metrics().forwards.passed.of(ForwardResult::Aborted).get(), 1);
+}
+
+#[tokio::test]
+async fn who_has_the_key_gets_what_is_passed_on_and_nothing_else() {
+    let hub = MemoryHub::new();
+    let (a, b) = (node(&hub).await, node(&hub).await);
+    let (own, other) = (session(&b).await, session(&a).await);
+    let reach = a.factory().reach_of(b.factory().node()).unwrap();
+    let entry: NodeTag = a.factory().node();
+    let client = crate::outbound::client(None, PATIENCE).unwrap();
+    let send = async |target: &str, at: Duration| {
+        let uri: Uri = target.parse().unwrap();
+        let stamp = Stamp { entry, peer: CLIENT, at }.sign(&reach.key, &Method::POST, &uri).unwrap();
+        let request = client.post(format!("http://{}{target}", reach.address));
+        let response = request.header(STAMP, stamp).body("40").send().await.unwrap();
+        let refused = response.headers().get(REFUSED).map(|reason| reason.to_str().unwrap().to_owned());
+        (response.status().as_u16(), refused)
+    };
+    let refused = |reason: &str| (403, Some(reason.to_owned()));
+    let now = stamp::now();
+    assert_eq!(send(&own, now).await, (200, None));
+    // No second hop, no handshake, nothing else of the server, and nothing that was said long ago.
+    assert_eq!(send(&other, now).await, refused("foreign"));
+    assert_eq!(send(&target(""), now).await, refused("foreign"));
+    assert_eq!(send("/metrics", now).await, refused("foreign"));
+    assert_eq!(send(&own, now - Duration::from_secs(120)).await, refused("stale"));
+    let outside = own.replace("/socket.io/", "/v1/");
+    assert_eq!(send(&outside, now).await, (404, None));
+    assert_eq!(a.connection_count() + b.connection_count(), 2);
+}
+
+#[test]
+fn the_others_are_told_what_they_can_reach() {
+    let told = |advertise: Option<&str>, local: &str, towards: Option<&str>| {
+        let config = Peer { advertise: advertise.map(str::to_owned), ..Peer::default() };
+        let towards = towards.map(|ip| ip.parse().unwrap());
+        advertised(&config, local.parse().unwrap(), towards).map(|address| address.to_string())
+    };
+    let found = |text: &str| Some(text.to_owned());
+    assert_eq!(told(None, "127.0.0.1:40000", None), found("127.0.0.1:40000"));
+    assert_eq!(told(None, "0.0.0.0:3002", Some("10.1.2.3")), found("10.1.2.3:3002"));
+    assert_eq!(told(None, "[::]:3002", Some("fd00::1")), found("[fd00::1]:3002"));
+    assert_eq!(told(None, "0.0.0.0:3002", None), None);
+    assert_eq!(told(Some("10.9.9.9"), "0.0.0.0:3002", None), found("10.9.9.9:3002"));
+    assert_eq!(told(Some("10.9.9.9:80"), "0.0.0.0:3002", Some("10.1.2.3")), found("10.9.9.9:80"));
+    assert_eq!(told(Some("fd00::9"), "10.0.0.1:3002", None), found("[fd00::9]:3002"));
+}
