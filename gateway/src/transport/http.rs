@@ -1,6 +1,5 @@
 //! Requests of Engine.IO: which are let in, and how each kind is answered.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::answer;
 use super::compression::Encoding;
-use super::{Command, PollAnswer, WebSocket, client_bundle, cors};
+use super::{Command, Peer, PollAnswer, WebSocket, client_bundle, cors, forwarded};
 use crate::connection::{Connection, ConnectionShared, Engine, Place, Session, SessionId, WireQueue};
 use crate::metrics::Refusal;
 use crate::namespace::Handshake;
@@ -31,14 +30,6 @@ pub(crate) struct Mount {
     pub(crate) path: Arc<str>,
     /// Whether `public.origins` is asked. The console is part of the server.
     pub(crate) check_origin: bool,
-}
-
-/// Who sends a request. Whoever learns the address of a client behind a proxy has to put it here: sockets, backends and
-/// limits go by it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer {
-    pub(crate) address: Option<SocketAddr>,
-    pub(crate) secure: bool,
 }
 
 /// Answers a request.
@@ -71,6 +62,7 @@ pub(crate) async fn handle(
 }
 
 async fn route(engine: &Arc<Engine>, mount: &Mount, request: Request<Body>, peer: Peer) -> Response<Body> {
+    let peer = forwarded::client(&engine.config.public, peer, request.headers());
     let is_upgrade = asks_for_websocket(request.headers());
     let query = request.uri().query().unwrap_or_default().to_owned();
     let query = Query::parse(&query);
@@ -93,11 +85,14 @@ async fn route(engine: &Arc<Engine>, mount: &Mount, request: Request<Body>, peer
         engine.metrics.handshakes_refused.inc(Refusal::Origin);
         return answer::refusal(EngineError::Forbidden, is_upgrade);
     }
+    if session.is_some() {
+        peer.has_session();
+    }
     match (verdict, session) {
         (Verdict::Handshake(Transport::Polling), _) => {
-            polling_handshake(engine, request.uri(), request.headers(), peer).await
+            polling_handshake(engine, request.uri(), request.headers(), &peer).await
         }
-        (Verdict::Handshake(Transport::WebSocket), _) => websocket_handshake(engine, request, peer),
+        (Verdict::Handshake(Transport::WebSocket), _) => websocket_handshake(engine, request, &peer),
         (Verdict::Poll, Some(session)) => poll(engine, &session, request.headers()).await,
         (Verdict::Post, Some(session)) => post(engine, &session, request).await,
         (Verdict::Upgrade, Some(session)) => upgrade(engine, session, request),
@@ -128,7 +123,7 @@ fn refuse(engine: &Engine, error: EngineError, is_upgrade: bool) -> Response<Bod
 }
 
 /// Takes a place for a session, or answers why there is none.
-fn reserve(engine: &Engine, peer: Peer) -> Result<Option<Place>, Box<Response<Body>>> {
+fn reserve(engine: &Engine, peer: &Peer) -> Result<Option<Place>, Box<Response<Body>>> {
     let place = engine.limits.enter(peer.address.map(|address| address.ip()), Instant::now());
     let place = place.map_err(|refusal| {
         engine.metrics.handshakes_refused.inc(refusal);
@@ -138,6 +133,7 @@ fn reserve(engine: &Engine, peer: Peer) -> Result<Option<Place>, Box<Response<Bo
         }))
     })?;
     if engine.reserve() {
+        peer.has_session();
         return Ok(place);
     }
     place.into_iter().for_each(|place| engine.limits.leave(place));
@@ -150,7 +146,7 @@ async fn polling_handshake(
     engine: &Arc<Engine>,
     uri: &Uri,
     headers: &HeaderMap,
-    peer: Peer,
+    peer: &Peer,
 ) -> Response<Body> {
     let started = Instant::now();
     let place = match reserve(engine, peer) {
@@ -159,7 +155,7 @@ async fn polling_handshake(
     };
     let handshake = Handshake::new(uri, headers, peer.address, peer.secure);
     let shared = engine.shared(handshake, Transport::Polling, place);
-    let cookie = cookie(engine, &shared);
+    let cookie = cookie(engine, &shared, peer.secure);
     let (sender, receiver) = oneshot::channel();
     tokio::spawn(Connection::polling(engine, shared, sender));
     let mut response = poll_response(engine, headers, receiver).await;
@@ -170,7 +166,7 @@ async fn polling_handshake(
     response
 }
 
-fn cookie(engine: &Engine, shared: &ConnectionShared) -> Option<HeaderValue> {
+fn cookie(engine: &Engine, shared: &ConnectionShared, is_encrypted: bool) -> Option<HeaderValue> {
     let cookie = &engine.config.cookie;
     if !cookie.enabled {
         return None;
@@ -179,7 +175,8 @@ fn cookie(engine: &Engine, shared: &ConnectionShared) -> Option<HeaderValue> {
     if cookie.http_only {
         text.push_str("; HttpOnly");
     }
-    if cookie.secure {
+    // It came over TLS, and will do so again.
+    if cookie.secure || is_encrypted {
         text.push_str("; Secure");
     }
     text.push_str("; SameSite=");
@@ -315,7 +312,7 @@ fn open_websocket(engine: &Engine, request: &mut Request<Body>) -> Result<Openin
     Ok(Opening { response, on_upgrade: hyper::upgrade::on(request), compression })
 }
 
-fn websocket_handshake(engine: &Arc<Engine>, mut request: Request<Body>, peer: Peer) -> Response<Body> {
+fn websocket_handshake(engine: &Arc<Engine>, mut request: Request<Body>, peer: &Peer) -> Response<Body> {
     let started = Instant::now();
     let opening = match open_websocket(engine, &mut request) {
         Ok(opening) => opening,

@@ -4,10 +4,13 @@ mod answer;
 mod client_bundle;
 mod compression;
 mod cors;
+mod forwarded;
 mod http;
+mod peer;
 mod polling;
 mod websocket;
 
-pub(crate) use http::{Mount, Peer, handle};
+pub(crate) use http::{Mount, handle};
+pub(crate) use peer::{Peer, Pending, PendingPlace};
 pub(crate) use polling::{Command, PollAnswer, Polling};
-pub(crate) use websocket::{Flush, WebSocket, close_frame};
+pub(crate) use websocket::{Flush, ReadWrite, WebSocket, close_frame};
