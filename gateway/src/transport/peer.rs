@@ -74,12 +74,14 @@ impl PendingPlace {
     /// read the answer. False: it should not be kept open, so that new ones always find half of the places free of those
     /// that are.
     pub(crate) fn return_from_request(&self) -> bool {
-        if self.is_held.swap(true, Ordering::Relaxed) {
-            return true;
-        }
-        let before = self.pending.count.fetch_add(1, Ordering::Relaxed);
-        self.pending.gauge.inc();
-        before < self.pending.max / 2
+        let pending = &self.pending;
+        let count = if self.is_held.swap(true, Ordering::Relaxed) {
+            pending.count.load(Ordering::Relaxed)
+        } else {
+            pending.gauge.inc();
+            pending.count.fetch_add(1, Ordering::Relaxed) + 1
+        };
+        count <= pending.max / 2
     }
 }
 
@@ -116,7 +118,7 @@ mod tests {
     fn a_connection_whose_request_was_answered_counts_again_and_is_kept_while_there_is_room() {
         let (pending, gauge) = pending(4);
         let places: Vec<_> = (0..4).map(|_| pending.enter().unwrap()).collect();
-        assert!(places[0].return_from_request(), "it was no request of a session");
+        assert!(!places[0].return_from_request(), "nor is one whose request was of no session");
         places.iter().for_each(PendingPlace::leave);
         assert_eq!(gauge.get(), 0);
         assert_eq!([0, 1, 2, 3].map(|index| places[index].return_from_request()), [true, true, false, false]);

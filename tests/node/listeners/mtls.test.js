@@ -5,6 +5,7 @@ import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { after, before, describe, test } from "node:test";
 import { Authority, Files } from "../helpers/certificates.js";
+import { TRANSPORTS, connect, gatewayAsk, join, record } from "../helpers/clients.js";
 import { httpsRequest } from "../helpers/connection.js";
 import { until, within } from "../helpers/deadline.js";
 import { startGateway } from "../helpers/servers.js";
@@ -94,6 +95,18 @@ describe("an API that needs certificates", () => {
     assert.equal((await command(node, ["emit", "e", "--room", "r", ...url], env)).code, 0);
     const half = await command(node, ["healthcheck", "--cert-file", orders.certFile]);
     assert.match(half.stderr, /--key-file/);
+  });
+
+  test("has the console's own sockets, by polling and by WebSocket", async () => {
+    const options = { ...TRANSPORTS.upgrade, ca, ...shown, path: "/console/socket.io/" };
+    const [a, b] = await Promise.all([1, 2].map(() => connect(`https://127.0.0.1:${node.apiPort}`, options)));
+    const received = record(b);
+    await Promise.all([join(a, "room"), join(b, "room")]);
+    await gatewayAsk(a, "room:emit", "room", "e", Buffer.from([1]));
+    await received.atLeast(1);
+    assert.deepEqual(received, [["e", Buffer.from([1])]]);
+    a.disconnect();
+    b.disconnect();
   });
 
   test("passes the check of its configuration on any address without keys", async () => {

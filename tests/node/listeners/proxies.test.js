@@ -2,12 +2,15 @@
 // connections per address is the judge: it has to bite per client.
 
 import assert from "node:assert/strict";
+import net from "node:net";
 import { after, before, describe, test } from "node:test";
+import tls from "node:tls";
 import { startHaproxy } from "../helpers/brokers.js";
+import { Authority, Files } from "../helpers/certificates.js";
 import { TRANSPORTS, connect, gatewayAsk, join, record } from "../helpers/clients.js";
 import { stopAll } from "../helpers/cluster.js";
-import { Connection, handshake, requestText } from "../helpers/connection.js";
-import { until, within } from "../helpers/deadline.js";
+import { Connection, HANDSHAKE, handshake, httpsRequest, requestText } from "../helpers/connection.js";
+import { next, until, within } from "../helpers/deadline.js";
 import { metric } from "../helpers/fault-cluster.js";
 import { backendOf, configuration, startReceiver } from "../helpers/receiver.js";
 import { startGateway } from "../helpers/servers.js";
@@ -79,6 +82,26 @@ describe("the PROXY protocol", () => {
     const broken = [Buffer.alloc(0), Buffer.from("PROXY TCP4 1.2.3 x\r\n"), v2("1.2.3.4", { command: 0x33 }), Buffer.alloc(200, 65)];
     for (const bytes of broken) assert.equal(await handshake(node.port, { before: bytes }), 0);
     assert.equal((await refused(node, "proxy_malformed")) - before, broken.length);
+  });
+
+  test("TLS comes behind it", async () => {
+    const authority = new Authority();
+    const own = await startGateway({
+      env: { ...ONE_EACH, ...new Files(authority.issue()).env("PUBLIC"), ROOMCAST__PUBLIC__PROXY_PROTOCOL: "required" },
+    });
+    stoppers.push(() => stop(own));
+    const status = async (address) => {
+      const socket = net.connect(own.port, "127.0.0.1");
+      socket.write(v2(address));
+      await next(socket, "connect");
+      const { status } = await httpsRequest(`https://127.0.0.1:${own.port}${HANDSHAKE}`, {
+        agent: undefined,
+        createConnection: () => tls.connect({ socket, host: "127.0.0.1", ca: authority.pem }),
+      });
+      return status;
+    };
+    const [a, b] = [someone(), someone()];
+    assert.deepEqual([await status(a), await status(a), await status(b)], [200, 429, 200]);
   });
 
   test("who is no proxy cannot speak for others", async () => {

@@ -2,15 +2,16 @@
 // not get as far as a request.
 
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { execFile, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
+import { promisify } from "node:util";
 import { Authority, Files } from "../helpers/certificates.js";
 import { TRANSPORTS, ask, connect, gatewayAsk, join, record, transportOf } from "../helpers/clients.js";
 import { Connection, HANDSHAKE, httpsRequest, requestText, tlsConnect } from "../helpers/connection.js";
-import { until } from "../helpers/deadline.js";
+import { until, within } from "../helpers/deadline.js";
 import { metric } from "../helpers/fault-cluster.js";
 import { temporaryDirectory } from "../helpers/processes.js";
 import { startGateway } from "../helpers/servers.js";
@@ -63,6 +64,15 @@ describe("the public listener over TLS", () => {
       b.disconnect();
     });
   }
+
+  test("`roomcast bench` puts load on it, believing the certificate of the configuration", async () => {
+    const env = { ...process.env, ...files.env("PUBLIC"), ROOMCAST__PUBLIC__LISTEN: `127.0.0.1:${node.port}` };
+    const args = ["bench", "--clients", "4", "--rooms", "2", "--rate", "50", "--duration", "200ms", "--json"];
+    const { stdout } = await within(promisify(execFile)(process.env.ROOMCAST_BIN, args, { env }), "end of the load");
+    const report = JSON.parse(stdout);
+    assert.ok(report.expected > 0);
+    assert.equal(report.received, report.expected);
+  });
 
   test("a cookie that was set over TLS comes back only over TLS", async () => {
     const { headers } = await httpsRequest(url + HANDSHAKE, { ca });
@@ -151,6 +161,24 @@ test("a handshake that stalls is ended, and holds up nobody", async () => {
     socket.disconnect();
   } finally {
     await node.stop();
+  }
+});
+
+test("SIGHUP has the files looked at where time does not, and a version can be too old", async () => {
+  const files = new Files(authority.issue());
+  const env = { ...files.env("PUBLIC"), ROOMCAST__RELOAD__INTERVAL: "0s", ROOMCAST__PUBLIC__TLS__MIN_VERSION: "1.3" };
+  const node = await startGateway({ env });
+  try {
+    const serial = async () => (await tlsConnect(node.port, { ca })).getPeerCertificate().serialNumber;
+    const before = await serial();
+    files.put(authority.issue());
+    node.child.kill("SIGHUP");
+    await until(async () => (await serial()) !== before, "new certificate");
+    assert.equal(await metric(node, "tls_reloads_total", { result: "taken" }), 1);
+    await assert.rejects(tlsConnect(node.port, { ca, maxVersion: "TLSv1.2" }));
+    await until(async () => (await refused(node, "tls_incompatible")) === 1, "count");
+  } finally {
+    await node.child.stop("SIGKILL");
   }
 });
 
