@@ -32,6 +32,7 @@ mod namespace;
 mod outbound;
 mod server;
 mod time;
+mod tls;
 mod transport;
 
 pub use connection::{EngineHandler, EngineSocket};
@@ -45,4 +46,5 @@ pub use roomcast_adapter as adapter;
 pub use roomcast_protocol as protocol;
 pub use roomcast_protocol::engineio::{CloseReason, Message};
 pub use roomcast_protocol::socketio::{Args, ArgsError};
-pub use server::{Io, IoBuilder, Peers, PeersError, RunError, run, serve, serve_configured};
+pub use server::{Io, IoBuilder, Peers, PeersError, RunError, run, serve, serve_configured, serve_tls};
+pub use tls::{Reloaded, Tls, TlsError};

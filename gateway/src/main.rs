@@ -25,7 +25,9 @@ fn main() -> ExitCode {
         Command::Schema => cli::schema(),
         Command::DefaultConfig => cli::default_config(),
         Command::Completions { shell } => cli::completions(shell),
-        Command::Healthcheck { url, options } => runtime.block_on(cli::healthcheck(url.as_deref(), &options)),
+        Command::Healthcheck { url, tls, options } => {
+            runtime.block_on(cli::healthcheck(url.as_deref(), &tls, &options))
+        }
         command => runtime.block_on(cli::ask(command)),
     }
 }

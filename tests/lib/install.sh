@@ -35,6 +35,8 @@ need_php() { command -v php >/dev/null || apt_install php-cli; }
 
 need_strace() { command -v strace >/dev/null || apt_install strace; }
 
+need_openssl() { command -v openssl >/dev/null || apt_install openssl; }
+
 need_haproxy() { server haproxy haproxy; }
 
 need_nginx() { server nginx nginx-light nginx; }

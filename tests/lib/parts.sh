@@ -11,6 +11,7 @@ parts=(
   "simulation|the model of the cluster, 200 seeds"
   "node|protocols by hand, official Node clients, HTTP API"
   "auth|tokens, sessions, limits and revocation, with tokens of an independent library"
+  "listeners|TLS with official clients, client certificates, PROXY protocol, forwarded addresses"
   "helm|the chart: rendered, judged by schemas, alerts and dashboards by promtool"
   "python|python-socketio, threads and asyncio"
   "browser|official client and the console in Chromium"
@@ -85,6 +86,14 @@ part_auth() {
   need_brokers
   build_servers
   node_tests "$tests/node/auth"
+}
+
+part_listeners() {
+  need_node_modules
+  need_haproxy
+  need_openssl
+  build_servers
+  node_tests "$tests/node/listeners"
 }
 
 part_helm() {

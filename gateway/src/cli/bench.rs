@@ -13,12 +13,17 @@ use roomcast_protocol::websocket::{
     DEFAULT_MAX_FRAGMENTS, Decoder, Inflater, Message, OpCode, Role, masked_frame,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_rustls::TlsConnector;
 
 use super::remote::CliError;
+use super::tls::trust_of;
+use super::{TlsFlags, reachable};
+use crate::config::Public;
+use crate::outbound::{Trust, connect};
+use crate::transport::ReadWrite;
 
 /// Latencies that are kept. Later ones are counted, and take no part in the percentiles.
 const MAX_SAMPLES: usize = 2_000_000;
@@ -35,6 +40,9 @@ pub struct Bench {
     /// Where clients connect [default: the public listener of the configuration]
     #[arg(long, value_name = "URL")]
     target: Option<String>,
+    /// Certificates for https://
+    #[command(flatten)]
+    tls: TlsFlags,
     /// Clients, over WebSocket
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=20_000))]
     clients: u32,
@@ -65,10 +73,15 @@ struct Tally {
     samples: Mutex<Vec<u32>>,
 }
 
-/// `roomcast bench`, against the address of a public listener.
-pub(super) async fn bench(bench: &Bench, default: &str) -> Result<String, CliError> {
-    let target = bench.target.as_deref().unwrap_or(default);
-    let target = Target::new(target)?;
+/// `roomcast bench`, against a public listener: this one, if no other is named.
+pub(super) async fn bench(bench: &Bench, public: &Public) -> Result<String, CliError> {
+    let target = match &bench.target {
+        Some(url) => Target::new(url, Trust::System, &bench.tls)?,
+        None => {
+            let url = format!("{}://{}", public.tls.scheme(), reachable(public.listen));
+            Target::new(&url, trust_of(&public.tls), &bench.tls)?
+        }
+    };
     if bench.rooms * 2 > bench.clients {
         return Err(CliError::Usage("a room needs two clients to talk in".to_owned()));
     }
@@ -207,20 +220,27 @@ fn latency(text: &str, epoch: Instant) -> Option<u32> {
 /// Where clients connect.
 struct Target {
     authority: String,
+    tls: Option<TlsConnector>,
 }
 
 impl Target {
-    fn new(url: &str) -> Result<Self, CliError> {
-        let refused = || CliError::Usage(format!("\"{url}\" is no http:// URL"));
+    fn new(url: &str, trust: Trust, flags: &TlsFlags) -> Result<Self, CliError> {
+        let refused = || CliError::Usage(format!("\"{url}\" is no http:// or https:// URL"));
         let uri: http::Uri = url.parse().map_err(|_| refused())?;
-        let authority = uri.authority().filter(|_| uri.scheme_str() == Some("http")).ok_or_else(refused)?;
-        Ok(Self { authority: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)) })
+        let (tls, port) = match uri.scheme_str() {
+            Some("http") => (None, 80),
+            Some("https") => (Some(TlsConnector::from(Arc::new(flags.client(trust)?))), 443),
+            _ => return Err(refused()),
+        };
+        let authority = uri.authority().ok_or_else(refused)?;
+        let port = authority.port_u16().unwrap_or(port);
+        Ok(Self { authority: format!("{}:{port}", authority.host()), tls })
     }
 }
 
 /// A Socket.IO client over WebSocket, in the namespace `/`.
 struct Client {
-    stream: TcpStream,
+    stream: Box<dyn ReadWrite>,
     decoder: Decoder,
     inflater: Inflater,
     buffer: Box<[u8]>,
@@ -228,15 +248,15 @@ struct Client {
 
 impl Client {
     async fn connect(target: &Target, auth: &str) -> io::Result<Self> {
-        let mut stream = TcpStream::connect(&target.authority).await?;
-        stream.set_nodelay(true)?;
+        let mut stream = connect(&target.authority, target.tls.as_ref()).await?;
         let request = format!(
             "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
             target.authority
         );
         stream.write_all(request.as_bytes()).await?;
-        read_head(&mut stream).await?;
+        stream.flush().await?;
+        read_head(&mut *stream).await?;
         let mut client = Self {
             stream,
             decoder: Decoder::new(Role::Client, MAX_MESSAGE, DEFAULT_MAX_FRAGMENTS, None),
@@ -251,7 +271,8 @@ impl Client {
     async fn send(&mut self, text: &str) -> io::Result<()> {
         // Each frame has a mask of its own (RFC 6455, section 5.3).
         let mask = rand::rng().next_u32().to_ne_bytes();
-        self.stream.write_all(&masked_frame(OpCode::Text, text.as_bytes(), mask)).await
+        self.stream.write_all(&masked_frame(OpCode::Text, text.as_bytes(), mask)).await?;
+        self.stream.flush().await
     }
 
     /// One read: `each` gets every packet in it. Heartbeats are answered. Cancelling it loses nothing but an answer.
@@ -298,7 +319,7 @@ impl Client {
 }
 
 /// Reads the head of the answer, and nothing behind it.
-async fn read_head(stream: &mut TcpStream) -> io::Result<()> {
+async fn read_head(stream: &mut dyn ReadWrite) -> io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() > 16 * 1024 {
@@ -321,6 +342,7 @@ mod tests {
     fn every_client_is_in_one_room() {
         let bench = Bench {
             target: None,
+            tls: TlsFlags::default(),
             clients: 11,
             rooms: 3,
             rate: 1,

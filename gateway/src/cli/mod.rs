@@ -9,6 +9,7 @@ mod look;
 mod remote;
 mod table;
 mod tail;
+mod tls;
 mod token;
 
 use std::io::Write as _;
@@ -23,9 +24,11 @@ pub use emit::Emit;
 pub use healthcheck::healthcheck;
 pub use remote::Remote;
 pub use tail::Tail;
+pub use tls::TlsFlags;
 pub use token::Token;
 
 use crate::config::{Config, ConfigError, Loaded, Override, Sources};
+use crate::tls::{Tls, TlsError};
 
 /// What the binary is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
@@ -43,6 +46,9 @@ pub enum Command {
         /// What to ask [default: /readyz on the configured api listener]
         #[arg(long, value_name = "URL")]
         url: Option<String>,
+        /// Certificates for https://
+        #[command(flatten)]
+        tls: TlsFlags,
         /// Where the configuration is
         #[command(flatten)]
         options: Options,
@@ -187,15 +193,31 @@ impl Options {
     }
 }
 
-/// `roomcast check`: says what is wrong, or what is in force.
+/// `roomcast check`: says what is wrong, or what is in force. The files of TLS are read, too.
 pub fn check(options: &Options) -> ExitCode {
-    match options.load() {
+    let checked = options.load().map_err(CheckError::Config).and_then(|loaded| {
+        let (public, api) = (&loaded.config.public.tls, &loaded.config.api.tls);
+        for (section, tls) in [("public.tls", public), ("api.tls", api)] {
+            Tls::load(tls).map_err(|error| CheckError::Tls { section, error })?;
+        }
+        Ok(loaded)
+    });
+    match checked {
         Ok(loaded) => print(&summary(&loaded)),
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "{error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Why a configuration cannot be served.
+#[derive(Debug, thiserror::Error)]
+enum CheckError {
+    #[error("{0}")]
+    Config(ConfigError),
+    #[error("{section}: {error}")]
+    Tls { section: &'static str, error: TlsError },
 }
 
 /// Prints what a command gives; whoever pipes it into `head` is not told about the pipe.
@@ -241,10 +263,7 @@ pub async fn ask(command: Command) -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Bench { bench, options } => match options.load() {
-            Ok(loaded) => {
-                let public = reachable(loaded.config.public.listen);
-                bench::bench(bench, &format!("http://{public}")).await
-            }
+            Ok(loaded) => bench::bench(bench, &loaded.config.public).await,
             Err(error) => Err(error.into()),
         },
         Command::Token(token) => token::token(token),
@@ -278,13 +297,17 @@ pub fn summary(loaded: &Loaded) -> String {
         None => config.adapter.kind.as_str().to_owned(),
     };
     let names: Vec<_> = config.namespaces.iter().map(|namespace| namespace.name.as_str()).collect();
-    let keys = match config.api.keys.len() {
+    let mut keys = match config.api.keys.len() {
         0 => "no keys".to_owned(),
         1 => "1 key".to_owned(),
         count => format!("{count} keys"),
     };
+    if config.api.tls.takes_client_certificates() {
+        keys.push_str(", client certificates");
+    }
+    let (public, api) = (config.public.tls.scheme(), config.api.tls.scheme());
     format!(
-        "configuration ok ({file})\n  clients     http://{}{}\n  backends    http://{} ({keys})\n  adapter     \
+        "configuration ok ({file})\n  clients     {public}://{}{}\n  backends    {api}://{} ({keys})\n  adapter     \
          {adapter}\n  namespaces  {}",
         config.public.listen,
         config.public.path,
@@ -310,7 +333,8 @@ mod tests {
         assert_eq!(command("roomcast serve --listen 127.0.0.1:1"), Command::Serve(options.clone()));
         assert_eq!(command("roomcast --listen 127.0.0.1:1 check"), Command::Check(options.clone()));
         let url = Some("http://h".to_owned());
-        let healthcheck = Command::Healthcheck { url, options: Options::default() };
+        let tls = TlsFlags::default();
+        let healthcheck = Command::Healthcheck { url, tls, options: Options::default() };
         assert_eq!(command("roomcast healthcheck --url http://h"), healthcheck);
     }
 

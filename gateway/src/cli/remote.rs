@@ -6,9 +6,10 @@ use clap::Args;
 use http::{Method, StatusCode};
 use serde_json::Value;
 
-use super::Options;
+use super::tls::trust_of;
+use super::{Options, TlsFlags};
 use crate::config::{Config, Secret};
-use crate::outbound;
+use crate::outbound::{self, Trust};
 
 /// How long a node may take to answer, beside what a call waits for itself.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -24,6 +25,9 @@ pub struct Remote {
     /// API key: itself, env:NAME or file:PATH [default: the first one of the configuration]
     #[arg(long, value_name = "KEY", env = "ROOMCAST_KEY", hide_env_values = true)]
     key: Option<String>,
+    /// Certificates for https://
+    #[command(flatten)]
+    tls: TlsFlags,
     /// Print JSON, as the node gives it
     #[arg(long)]
     pub(super) json: bool,
@@ -66,14 +70,20 @@ impl Remote {
             (Some(_), None) => options.load().map(|loaded| loaded.config).unwrap_or_default(),
             (None, _) => options.load()?.config,
         };
-        let url =
-            self.url.clone().unwrap_or_else(|| format!("http://{}", super::reachable(config.api.listen)));
+        let (url, trust) = match &self.url {
+            Some(url) => (url.clone(), Trust::System),
+            None => {
+                let (api, scheme) = (&config.api, config.api.tls.scheme());
+                (format!("{scheme}://{}", super::reachable(api.listen)), trust_of(&api.tls))
+            }
+        };
         let key = match &self.key {
             Some(key) => Some(Secret::resolved(key)?),
             None => config.api.keys.first().cloned(),
         };
         let url = url.trim_end_matches('/').to_owned();
-        Ok(Node { client: outbound::client(None, LONGEST_LOOK)?, url, key, json: self.json })
+        let client = outbound::client_over(self.tls.client(trust)?, LONGEST_LOOK)?;
+        Ok(Node { client, url, key, json: self.json })
     }
 }
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use super::section::section;
 use super::units;
-use super::{Jwt, RoomPattern, Secret};
+use super::{Jwt, ListenerTls, RoomPattern, Secret};
 
 section! {
     /// The listener for backends and operators: /v1, /openapi.json, /metrics, /livez, /readyz, /console.
     pub struct Api {
-        /// Address and port. An address that is not loopback needs `keys`, `[[api.key]]` or `[api.jwt]`.
+        /// Address and port. An address that is not loopback needs `keys`, `[[api.key]]`, `[api.jwt]` or
+        /// `tls.client_ca_file`.
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 3001)),
         /// API keys that may do everything: each is the key itself, "env:NAME" or "file:PATH". When there are any, or any
         /// `[[api.key]]`, calls of /v1 need one as `Authorization: Bearer <key>`.
@@ -19,8 +20,11 @@ section! {
         /// The longest body of a request.
         #[serde(with = "units::bytes")]
         max_body: usize = 1 << 20,
+        /// Connections at one time. Further ones are closed at once.
+        max_connections: usize = 4_096,
     }
     tables {
+        tls: ListenerTls,
         jwt: ApiJwt,
     }
     lists {
@@ -113,6 +117,9 @@ pub enum ApiScope {
 impl Api {
     /// Whether everybody who reaches the listener is let in.
     pub fn is_keyless(&self) -> bool {
-        self.keys.is_empty() && self.named_keys.is_empty() && !self.jwt.to_jwt().is_enabled()
+        self.keys.is_empty()
+            && self.named_keys.is_empty()
+            && !self.jwt.to_jwt().is_enabled()
+            && !self.tls.takes_client_certificates()
     }
 }

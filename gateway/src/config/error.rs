@@ -160,7 +160,7 @@ pub enum Problem {
     SameAddress(SocketAddr),
     /// An API that everybody in the network could use.
     #[error(
-        "`api.listen` is {0}, which is not loopback, without any API key: everybody who reaches it could emit; set `api.keys`, `[[api.key]]` or `[api.jwt]`"
+        "`api.listen` is {0}, which is not loopback, without any API key: everybody who reaches it could emit; set `api.keys`, `[[api.key]]`, `[api.jwt]` or `api.tls.client_ca_file`"
     )]
     ApiWithoutKeys(SocketAddr),
     /// A key that could be guessed.

@@ -4,7 +4,7 @@ use super::section::section;
 
 section! {
     /// Limits per address, user and socket, each on one node. None is set by default: behind a proxy that hides addresses,
-    /// all clients have that of the proxy.
+    /// all clients have that of the proxy, until `public.trusted_proxies` or `public.proxy_protocol` says otherwise.
     pub struct Limits {
         /// Connections of one address at one time. Further ones get 429. IPv6 addresses count by their /64 network.
         connections_per_ip: Option<u32> = None; example "200",

@@ -1,8 +1,10 @@
 //! The listener that clients connect to.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::section::section;
+use super::{ForwardedHeader, ListenerTls, Network, ProxyProtocol, units};
 
 section! {
     /// The listener that clients connect to.
@@ -19,6 +21,25 @@ section! {
         origins: Vec<String> = Vec::new(),
         /// Connections at one time, of all transports. Further ones are refused with 503.
         max_connections: usize = 100_000,
+        /// TCP connections at one time that no session needs: new ones, and those kept open between two requests. Further
+        /// ones are closed at once, so that clients which say nothing cannot take every descriptor.
+        max_pending_connections: usize = 10_000,
+        /// How long a client may take for the head of a request, from the moment it may send one: after that its connection
+        /// is closed. A header of the PROXY protocol has as long.
+        #[serde(with = "units::duration")]
+        header_timeout: Duration = Duration::from_secs(30),
+        /// "required": every connection begins with a header of the PROXY protocol, version 1 or 2, and its address is the
+        /// client's. One without is closed, and one that comes from outside `trusted_proxies`, if there are any.
+        proxy_protocol: ProxyProtocol = ProxyProtocol::Off,
+        /// The proxies in front, as addresses and networks. Only what they say of a client is believed: its address is the
+        /// last one in the header that is not a proxy's. Empty: the header is not looked at.
+        trusted_proxies: Vec<Network> = Vec::new(); example "[\"10.0.0.0/8\"]",
+        /// The header in which they say it: "x-forwarded-for" (with X-Forwarded-Proto), or "forwarded" (RFC 7239). The other
+        /// one is not looked at: a proxy may pass it on from the client.
+        forwarded_header: ForwardedHeader = ForwardedHeader::XForwardedFor,
+    }
+    tables {
+        tls: ListenerTls,
     }
 }
 
@@ -26,6 +47,11 @@ section! {
 const SAME_ORIGIN: &str = "same-origin";
 
 impl Public {
+    /// Whether what an address says of others is believed.
+    pub fn trusts(&self, address: std::net::IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(address))
+    }
+
     /// Whether a page may connect, by the request's `Origin` and `Host` headers.
     pub fn allows_origin(&self, origin: Option<&str>, host: Option<&str>) -> bool {
         let Some(origin) = origin else { return true };

@@ -35,6 +35,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     tokens(config, &mut problems);
     limits(config, &mut problems);
     super::peer_checks::check(config, &mut problems);
+    super::listener_checks::check(config, &mut problems);
     super::ingest_checks::check(config, &mut problems);
     super::backend_checks::check(config, &mut problems);
     if !log::is_filter(&config.log.level) {

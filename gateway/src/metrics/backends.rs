@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Registry};
 
 use super::labels::{BackendDrop, Label as _};
+use super::registered;
 
 /// From a backend next door to one that is about to be given up, in seconds.
 const BUCKETS: [f64; 12] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
@@ -23,12 +23,6 @@ pub struct BackendMetrics {
     queued: IntGaugeVec,
     queued_bytes: IntGaugeVec,
     breaker: IntGaugeVec,
-}
-
-fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheus::Result<C>) -> C {
-    let collector = collector.expect("a valid name");
-    registry.register(Box::new(collector.clone())).expect("a name of its own");
-    collector
 }
 
 impl BackendMetrics {

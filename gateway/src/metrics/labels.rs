@@ -95,6 +95,42 @@ labels! {
         IpRate = "ip_rate",
     }
 
+    /// Where connections come in.
+    Listener("listener") {
+        /// That of clients.
+        Public = "public",
+        /// That of backends and operators.
+        Api = "api",
+        /// That of other nodes.
+        Peer = "peer",
+    }
+
+    /// Why a connection was closed before it brought a request.
+    ConnectionRefusal("reason") {
+        /// `public.max_pending_connections`, `api.max_connections` or `peer.max_requests` are there.
+        Limit = "limit",
+        /// Its peer may not speak for others: it is none of `public.trusted_proxies`.
+        ProxyUntrusted = "proxy_untrusted",
+        /// It began with no header of the PROXY protocol that can be read.
+        ProxyMalformed = "proxy_malformed",
+        /// The header of the PROXY protocol took too long, or the peer went away.
+        ProxyIncomplete = "proxy_incomplete",
+        /// The peer does not speak TLS.
+        TlsNotSpoken = "tls_not_spoken",
+        /// No version, cipher or application protocol that both sides know.
+        TlsIncompatible = "tls_incompatible",
+        /// A certificate is needed, and there is none.
+        TlsCertificateMissing = "tls_certificate_missing",
+        /// The certificate of the peer is not believed.
+        TlsCertificateInvalid = "tls_certificate_invalid",
+        /// The peer gave up: mostly as it does not believe our certificate.
+        TlsAlert = "tls_alert",
+        /// TLS took longer than `tls.handshake_timeout`.
+        TlsTimeout = "tls_timeout",
+        /// The peer went away, or broke a rule of TLS.
+        TlsFailed = "tls_failed",
+    }
+
     /// Why a client was not let into a namespace, or its session was not extended: the code that it reads.
     AuthRefusal("code") {
         /// There is no token.
@@ -291,5 +327,7 @@ mod tests {
         places_fit::<JwksFetch>();
         places_fit::<ForwardResult>();
         places_fit::<ForwardedResult>();
+        places_fit::<Listener>();
+        places_fit::<ConnectionRefusal>();
     }
 }

@@ -7,6 +7,7 @@ mod backends;
 mod family;
 mod forwards;
 mod labels;
+mod listeners;
 mod source;
 
 use std::collections::HashMap;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use prometheus::core::Metric as _;
+use prometheus::core::{Collector, Metric as _};
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -26,9 +27,10 @@ pub use backends::BackendMetrics;
 pub use family::{Counters, Gauges};
 pub use forwards::ForwardMetrics;
 pub use labels::{
-    AuthRefusal, BackendDrop, CloseReason, ForwardResult, ForwardSide, ForwardedResult, JwksFetch, Label,
-    PacketKind, Refusal, ReloadResult, SessionEnd, UpgradeResult,
+    AuthRefusal, BackendDrop, CloseReason, ConnectionRefusal, ForwardResult, ForwardSide, ForwardedResult,
+    JwksFetch, Label, Listener, PacketKind, Refusal, ReloadResult, SessionEnd, UpgradeResult,
 };
+pub use listeners::ListenerMetrics;
 pub use source::{Source, SourceKind};
 
 /// Namespaces that get a series of their own. Later ones share "other": with patterns, clients choose names.
@@ -44,6 +46,12 @@ const SOCKETS_HELP: &str = "Sockets connected to a namespace of this node.";
 
 fn opts(name: &str, help: &str) -> Opts {
     Opts::new(name, help).namespace("roomcast")
+}
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheus::Result<C>) -> C {
+    let collector = collector.expect("a valid name");
+    registry.register(Box::new(collector.clone())).expect("a name of its own");
+    collector
 }
 
 /// The metrics of one node.
@@ -94,6 +102,8 @@ pub struct Metrics {
     pub backends: BackendMetrics,
     /// Requests that nodes pass on to each other.
     pub forwards: ForwardMetrics,
+    /// What happens where connections come in.
+    pub listeners: ListenerMetrics,
 }
 
 impl Default for Metrics {
@@ -202,6 +212,7 @@ impl Metrics {
             sockets: Mutex::new(HashMap::new()),
             backends: BackendMetrics::new(&registry),
             forwards: ForwardMetrics::new(&registry),
+            listeners: ListenerMetrics::new(&registry),
             registry,
         }
     }

@@ -65,7 +65,7 @@ impl Handshake {
         self.query().filter(|(key, _)| key == name).last().map(|(_, value)| value.into_owned())
     }
 
-    /// The peer's address.
+    /// The client's address: the peer's, or what a trusted proxy says of it. The port is 0 where that does not tell it.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
@@ -75,7 +75,7 @@ impl Handshake {
         self.issued
     }
 
-    /// True when the connection is encrypted up to this node.
+    /// True when the connection is encrypted up to this node, or up to a trusted proxy that says so.
     pub fn secure(&self) -> bool {
         self.secure
     }

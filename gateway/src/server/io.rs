@@ -14,7 +14,7 @@ use http::{Request, Response};
 use roomcast_adapter::{AdapterError, AdapterFactory, Collected, LocalFactory, RemoteSocket};
 
 use super::peer::{Link, Peers};
-use crate::config::{Config, Transport};
+use crate::config::{Config, Public, Transport};
 use crate::connection::{Engine, EngineHandler};
 use crate::handler::Refusal;
 use crate::metrics::Metrics;
@@ -215,6 +215,11 @@ impl Io {
             .route_service(&format!("{path}/{{*rest}}"), any_service(service))
     }
 
+    /// The settings of the listener.
+    pub(crate) fn public(&self) -> &Public {
+        &self.engine.config.public
+    }
+
     /// Limits of another configuration hold from now on.
     pub(crate) fn reload(&self, config: &Config) {
         self.engine.limits.reload(config.limits.clone());
@@ -293,8 +298,12 @@ impl tower::Service<Request<Body>> for EngineService {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let io = self.io.clone();
-        let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-        Box::pin(async move { Ok(io.handle(request, Peer { address, secure: false }).await) })
+        let extensions = request.extensions();
+        // What our own listener knows, or the one of an application.
+        let peer = extensions.get::<Peer>().cloned().unwrap_or_else(|| {
+            Peer::new(extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0), false)
+        });
+        Box::pin(async move { Ok(io.handle(request, peer).await) })
     }
 }
 
@@ -317,8 +326,9 @@ impl IoBuilder {
         self
     }
 
-    /// All settings at once, as the binary reads them; those of listeners and of the adapter do not concern an embedded
-    /// server.
+    /// All settings at once, as the binary reads them. Those of the adapter, and addresses and TLS of listeners, do not
+    /// concern an embedded server; its connections go by the others of `public` under [`serve`](crate::serve), and its
+    /// requests by `public.trusted_proxies` under any accept loop.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self

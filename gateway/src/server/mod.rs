@@ -1,5 +1,6 @@
 //! Servers: the embedding API's entry, the accept loop, and the binary's life from start to end.
 
+mod certificates;
 mod counters;
 mod ingest;
 mod io;
@@ -11,6 +12,6 @@ mod reload;
 mod run;
 
 pub use io::{Io, IoBuilder};
-pub use listener::serve;
+pub use listener::{serve, serve_tls};
 pub use peer::{Peers, PeersError};
 pub use run::{RunError, run, serve_configured};

@@ -29,14 +29,11 @@ pub(super) async fn watch_sources(
     current: watch::Sender<Arc<Config>>,
     metrics: Arc<Metrics>,
 ) {
-    let mut hangups = Hangups::new();
+    let mut looks = Looks::new();
     let mut last_error = String::new();
     loop {
         let interval = current.borrow().reload.interval;
-        let asked = tokio::select! {
-            () = hangups.next() => true,
-            () = pause(interval) => false,
-        };
+        let asked = looks.next(interval).await;
         let read = sources.clone();
         // Files may be on a slow disk.
         let Ok(read) = tokio::task::spawn_blocking(move || Config::load(&read)).await else { continue };
@@ -80,9 +77,33 @@ fn take(
         // What cannot be taken is told when it changes, with something that can.
         return Ok(Outcome::Same);
     }
+    // Each is right, and still the old listener with the new keys may be a door that nobody meant to open.
+    let problems = new.problems();
+    if !problems.is_empty() {
+        return Err(ConfigError::Invalid(problems));
+    }
     let changed = old.differences(&new);
     current.send_replace(Arc::new(new));
     Ok(Outcome::Taken { changed, needs_restart })
+}
+
+/// When files are looked at again.
+pub(super) struct Looks {
+    hangups: Hangups,
+}
+
+impl Looks {
+    pub(super) fn new() -> Self {
+        Self { hangups: Hangups::new() }
+    }
+
+    /// Waits for the next look. True: SIGHUP asked for it.
+    pub(super) async fn next(&mut self, interval: Duration) -> bool {
+        tokio::select! {
+            () = self.hangups.next() => true,
+            () = pause(interval) => false,
+        }
+    }
 }
 
 /// No interval means never.
@@ -144,6 +165,20 @@ mod tests {
         assert_eq!(needs_restart, ["engine.max_payload"]);
         assert_eq!(current.borrow().api.keys.len(), 1);
         assert_ne!(current.borrow().engine.max_payload, 1);
+    }
+
+    /// Keys may go only with the address that did without them, and that needs a restart.
+    #[test]
+    fn what_may_change_must_fit_what_may_not() {
+        let mut before = Config::default();
+        before.api.listen = "0.0.0.0:3001".parse().unwrap();
+        before.api.keys = vec![Secret::new("0123456789abcdef")];
+        let (current, _) = watch::channel(Arc::new(before));
+        let Err(ConfigError::Invalid(problems)) = take(Ok(Config::default()), &current) else {
+            panic!("an open API")
+        };
+        assert!(problems[0].to_string().contains("without any API key"), "{problems:?}");
+        assert_eq!(current.borrow().api.keys.len(), 1);
     }
 
     #[test]

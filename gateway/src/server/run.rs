@@ -19,20 +19,23 @@ use roomcast_adapter::{AdapterFactory, LinkStats, LocalFactory};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::certificates;
 use super::counters::{ReadLink, export_counters, export_link};
 use super::ingest::{adapter_nats, connect_nats, start_ingest, tls_files};
+use super::listener::{serve_api, serve_clients};
 use super::node::GatewayNode;
 use super::outages::export_outages;
 use super::peer::{Peers, PeersError};
 use super::reload::{Target, apply, watch_sources};
-use super::{Io, IoBuilder, serve};
+use super::{Io, IoBuilder};
 use crate::backend::calls::Calls;
 use crate::backend::clients::{ClientHandler, Clients};
 use crate::backend::events::Events;
 use crate::backend::http_api::{self, Settings};
 use crate::backend::{DeadLetters, Node, SetupError};
 use crate::config::{AdapterKind, Config, Loaded, LogFormat, RedisPubSub, Sources};
-use crate::metrics::Metrics;
+use crate::metrics::{Listener, Metrics};
+use crate::tls::{Tls, TlsError};
 
 /// Where the console's own sockets connect, on the api listener.
 const CONSOLE_PATH: &str = "/console/socket.io/";
@@ -57,6 +60,14 @@ pub enum RunError {
     /// The other nodes could not reach this one.
     #[error(transparent)]
     Peers(#[from] PeersError),
+    /// The files of a listener's TLS cannot be used.
+    #[error("{listener}.tls: {error}")]
+    Tls {
+        /// The section of the configuration.
+        listener: &'static str,
+        /// What is wrong with which file.
+        error: TlsError,
+    },
     /// A key of `auth.jwt` cannot be used.
     #[error("auth.jwt: {0}")]
     Keys(String),
@@ -98,7 +109,7 @@ pub async fn serve_configured(loaded: Loaded, sources: Sources) -> ExitCode {
     }
 }
 
-/// Runs a gateway until `shutdown` is ready.
+/// Runs a gateway until `shutdown` is ready. Where there is TLS, its files are looked at again meanwhile, also at SIGHUP.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
     let (_, changes) = watch::channel(Arc::new(config));
     // It is started once, and large: who awaits it need not hold all of it.
@@ -113,8 +124,11 @@ async fn run_changing(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let config = Arc::clone(&changes.borrow());
+    let public_tls = certificates::load(Listener::Public, &config.public.tls, &metrics)?;
+    let api_tls = certificates::load(Listener::Api, &config.api.tls, &metrics)?;
     let public = bind("public", config.public.listen).await?;
     let api = bind("api", config.api.listen).await?;
+    let watches = watch_certificates([&public_tls, &api_tls], &changes, &metrics);
     let factory = start_adapter(&config, &metrics).await?;
     export_outages(&metrics, factory.status());
     let clients =
@@ -156,13 +170,13 @@ async fn run_changing(
     let settings = tokio::spawn(apply(changes, targets));
     let (stop_api, api_stopped) = tokio::sync::oneshot::channel::<()>();
     let api_address = api.local_addr().unwrap_or(config.api.listen);
-    let api_task = tokio::spawn(async move {
-        let stopped = async {
-            let _ = api_stopped.await;
-        };
-        let service = routes.into_make_service_with_connect_info::<SocketAddr>();
-        if let Err(error) = axum::serve(api, service).with_graceful_shutdown(stopped).await {
-            tracing::error!(%error, "the api listener failed");
+    let api_task = tokio::spawn({
+        let (config, metrics) = (Arc::clone(&config), Arc::clone(io.metrics()));
+        async move {
+            let stopped = async {
+                let _ = api_stopped.await;
+            };
+            serve_api(routes, api, &config.api, api_tls, metrics, stopped).await;
         }
     });
     tracing::info!(
@@ -170,17 +184,19 @@ async fn run_changing(
         api = %api_address,
         adapter = config.adapter.kind.as_str(),
         node = %factory.node(),
-        "ready: http://{api_address}/console shows what happens"
+        "ready: {}://{api_address}/console shows what happens",
+        config.api.tls.scheme()
     );
     let ingest = start_ingest(&config, &(Arc::clone(&node) as Arc<dyn Node>), &calls, nats);
     let ingest = ingest.map_err(ingest_failed)?;
     // The others know where to find the sessions of this node before it has any.
     io.serve_peers().await;
     node.set_serving(true);
-    serve(io.clone(), public, shutdown).await;
+    serve_clients(io.clone(), public, public_tls, shutdown).await;
 
     tracing::info!("shutting down");
     settings.abort();
+    watches.iter().for_each(tokio::task::AbortHandle::abort);
     node.set_serving(false);
     ingest.stop().await;
     io.release_peers(Duration::ZERO);
@@ -221,6 +237,21 @@ impl Namespaces {
             self.io.of(&rules.name).set_handler(handler);
         }
     }
+}
+
+/// Has the certificates of both listeners looked at for as long as the node runs.
+fn watch_certificates(
+    [public, api]: [&Option<Arc<Tls>>; 2],
+    changes: &watch::Receiver<Arc<Config>>,
+    metrics: &Arc<Metrics>,
+) -> Vec<tokio::task::AbortHandle> {
+    let all = [(Listener::Public, public), (Listener::Api, api)];
+    let watched = all.into_iter().filter_map(|(listener, tls)| {
+        let watch =
+            certificates::watch(listener, Arc::clone(tls.as_ref()?), changes.clone(), Arc::clone(metrics));
+        Some(tokio::spawn(watch).abort_handle())
+    });
+    watched.collect()
 }
 
 async fn bind(listener: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {

@@ -1,6 +1,5 @@
 //! Requests of Engine.IO: which are let in, and how each kind is answered.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::answer;
 use super::compression::Encoding;
-use super::{Command, Forward, PollAnswer, WebSocket, client_bundle, cors};
+use super::{Command, Forward, Peer, PollAnswer, WebSocket, client_bundle, cors, forwarded};
 use crate::connection::{Connection, ConnectionShared, Engine, Place, Session, SessionId, WireQueue};
 use crate::metrics::Refusal;
 use crate::namespace::Handshake;
@@ -35,14 +34,6 @@ pub(crate) struct Mount {
     /// Who passes on requests for sessions of other nodes. Whatever comes from another node is answered here: nothing is
     /// passed on twice.
     pub(crate) forward: Option<Arc<dyn Forward>>,
-}
-
-/// Who sends a request. Whoever learns the address of a client behind a proxy has to put it here: sockets, backends and
-/// limits go by it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer {
-    pub(crate) address: Option<SocketAddr>,
-    pub(crate) secure: bool,
 }
 
 /// Answers a request.
@@ -66,14 +57,19 @@ pub(crate) async fn handle(
     if let Some(origin) = request.headers().get(ORIGIN).filter(|_| cors.is_enabled()) {
         headers.insert(ORIGIN, origin.clone());
     }
+    let peer = forwarded::client(&engine.config.public, peer, request.headers());
     let query = request.uri().query().unwrap_or_default().to_owned();
     let query = Query::parse(&query);
     let mut response = match elsewhere(mount, &query) {
-        Some((forward, owner)) => match Arc::clone(forward).forward(owner, request, peer).await {
-            // Its node has said everything that is to be said.
-            Ok(response) => return response,
-            Err(error) => error.answer(),
-        },
+        Some((forward, owner)) => {
+            // Bounded with what is passed on.
+            peer.has_session();
+            match Arc::clone(forward).forward(owner, request, peer).await {
+                // Its node has said everything that is to be said.
+                Ok(response) => return response,
+                Err(error) => error.answer(),
+            }
+        }
         None => route(engine, mount, &query, request, peer).await,
     };
     if cors.is_enabled() {
@@ -120,11 +116,14 @@ async fn route(
         engine.metrics.handshakes_refused.inc(Refusal::Origin);
         return answer::refusal(EngineError::Forbidden, is_upgrade);
     }
+    if session.is_some() {
+        peer.has_session();
+    }
     match (verdict, session) {
         (Verdict::Handshake(Transport::Polling), _) => {
-            polling_handshake(engine, request.uri(), request.headers(), peer).await
+            polling_handshake(engine, request.uri(), request.headers(), &peer).await
         }
-        (Verdict::Handshake(Transport::WebSocket), _) => websocket_handshake(engine, request, peer),
+        (Verdict::Handshake(Transport::WebSocket), _) => websocket_handshake(engine, request, &peer),
         (Verdict::Poll, Some(session)) => poll(engine, &session, request.headers()).await,
         (Verdict::Post, Some(session)) => post(engine, &session, request).await,
         (Verdict::Upgrade, Some(session)) => upgrade(engine, session, request),
@@ -155,7 +154,7 @@ fn refuse(engine: &Engine, error: EngineError, is_upgrade: bool) -> Response<Bod
 }
 
 /// Takes a place for a session, or answers why there is none.
-fn reserve(engine: &Engine, peer: Peer) -> Result<Option<Place>, Box<Response<Body>>> {
+fn reserve(engine: &Engine, peer: &Peer) -> Result<Option<Place>, Box<Response<Body>>> {
     let place = engine.limits.enter(peer.address.map(|address| address.ip()), Instant::now());
     let place = place.map_err(|refusal| {
         engine.metrics.handshakes_refused.inc(refusal);
@@ -165,6 +164,7 @@ fn reserve(engine: &Engine, peer: Peer) -> Result<Option<Place>, Box<Response<Bo
         }))
     })?;
     if engine.reserve() {
+        peer.has_session();
         return Ok(place);
     }
     place.into_iter().for_each(|place| engine.limits.leave(place));
@@ -177,7 +177,7 @@ async fn polling_handshake(
     engine: &Arc<Engine>,
     uri: &Uri,
     headers: &HeaderMap,
-    peer: Peer,
+    peer: &Peer,
 ) -> Response<Body> {
     let started = Instant::now();
     let place = match reserve(engine, peer) {
@@ -186,7 +186,7 @@ async fn polling_handshake(
     };
     let handshake = Handshake::new(uri, headers, peer.address, peer.secure);
     let shared = engine.shared(handshake, Transport::Polling, place);
-    let cookie = cookie(engine, &shared);
+    let cookie = cookie(engine, &shared, peer.secure);
     let (sender, receiver) = oneshot::channel();
     tokio::spawn(Connection::polling(engine, shared, sender));
     let mut response = poll_response(engine, headers, receiver).await;
@@ -197,7 +197,7 @@ async fn polling_handshake(
     response
 }
 
-fn cookie(engine: &Engine, shared: &ConnectionShared) -> Option<HeaderValue> {
+fn cookie(engine: &Engine, shared: &ConnectionShared, is_encrypted: bool) -> Option<HeaderValue> {
     let cookie = &engine.config.cookie;
     if !cookie.enabled {
         return None;
@@ -206,7 +206,8 @@ fn cookie(engine: &Engine, shared: &ConnectionShared) -> Option<HeaderValue> {
     if cookie.http_only {
         text.push_str("; HttpOnly");
     }
-    if cookie.secure {
+    // It came over TLS, and will do so again.
+    if cookie.secure || is_encrypted {
         text.push_str("; Secure");
     }
     text.push_str("; SameSite=");
@@ -342,7 +343,7 @@ fn open_websocket(engine: &Engine, request: &mut Request<Body>) -> Result<Openin
     Ok(Opening { response, on_upgrade: hyper::upgrade::on(request), compression })
 }
 
-fn websocket_handshake(engine: &Arc<Engine>, mut request: Request<Body>, peer: Peer) -> Response<Body> {
+fn websocket_handshake(engine: &Arc<Engine>, mut request: Request<Body>, peer: &Peer) -> Response<Body> {
     let started = Instant::now();
     let opening = match open_websocket(engine, &mut request) {
         Ok(opening) => opening,

@@ -5,11 +5,14 @@ mod client_bundle;
 mod compression;
 mod cors;
 mod forward;
+mod forwarded;
 mod http;
+mod peer;
 mod polling;
 mod websocket;
 
 pub(crate) use forward::{Forward, ForwardError};
-pub(crate) use http::{Mount, Peer, asks_for_websocket, handle, session_of};
+pub(crate) use http::{Mount, asks_for_websocket, handle, session_of};
+pub(crate) use peer::{Peer, Pending, PendingPlace};
 pub(crate) use polling::{Command, PollAnswer, Polling};
-pub(crate) use websocket::{Flush, WebSocket, close_frame};
+pub(crate) use websocket::{Flush, ReadWrite, WebSocket, close_frame};

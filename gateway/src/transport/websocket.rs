@@ -30,17 +30,22 @@ pub(crate) trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}
 
-/// What carries a WebSocket: the TCP stream itself where it can be had, so that nothing of HTTP remains.
+/// What carries a WebSocket: the TCP or TLS stream itself where it can be had, so that nothing of HTTP remains.
 pub(crate) enum Stream {
     Tcp(TcpStream),
+    /// TLS, or what another accept loop made of the connection. It may keep back what was written until it is flushed.
     Other(Box<dyn ReadWrite>),
 }
 
 impl Stream {
     /// Takes the stream out of an upgraded HTTP connection, with the bytes that were read too far.
     pub(crate) fn from_upgraded(upgraded: Upgraded) -> (Self, Bytes) {
-        match upgraded.downcast::<TokioIo<TcpStream>>() {
-            Ok(parts) => (Self::Tcp(parts.io.into_inner()), parts.read_buf),
+        let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+            Ok(parts) => return (Self::Tcp(parts.io.into_inner()), parts.read_buf),
+            Err(upgraded) => upgraded,
+        };
+        match upgraded.downcast::<TokioIo<Box<dyn ReadWrite>>>() {
+            Ok(parts) => (Self::Other(parts.io.into_inner()), parts.read_buf),
             Err(upgraded) => (Self::Other(Box::new(TokioIo::new(upgraded))), Bytes::new()),
         }
     }
@@ -57,12 +62,14 @@ impl Stream {
     fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Other(stream) => {
-                let written = Pin::new(&mut *stream).poll_write_vectored(cx, slices);
-                // An upgraded stream may buffer.
-                let _ = Pin::new(stream).poll_flush(cx)?;
-                written
-            }
+            Self::Other(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(_) => Poll::Ready(Ok(())),
+            Self::Other(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 }
@@ -130,7 +137,11 @@ impl WebSocket {
         let (mut oldest, mut turn) = (None, 0);
         let result = loop {
             if wire.is_empty() {
-                break Ok(Flush::Empty);
+                // What was taken may not have left yet: records of TLS, or what it has to say by itself.
+                break match self.stream.poll_flush(cx) {
+                    Poll::Pending => Ok(Flush::Blocked),
+                    Poll::Ready(flushed) => flushed.map(|()| Flush::Empty),
+                };
             }
             if turn >= TURN_BYTES {
                 cx.waker().wake_by_ref();
@@ -270,5 +281,72 @@ mod tests {
         let mut written = Vec::new();
         client.read_to_end(&mut written).await.unwrap();
         assert_eq!(written, frame.repeat(count));
+    }
+
+    /// A stream that takes everything, and gives it on only when it is flushed and the other side has room.
+    struct Keeping {
+        inner: tokio::io::DuplexStream,
+        kept: Vec<u8>,
+    }
+
+    impl AsyncRead for Keeping {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.inner).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Keeping {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.kept.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let this = &mut *self;
+            while !this.kept.is_empty() {
+                let written = std::task::ready!(Pin::new(&mut this.inner).poll_write(cx, &this.kept))?;
+                this.kept.drain(..written);
+            }
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.inner).poll_shutdown(cx)
+        }
+    }
+
+    /// As TLS does: what it took is not sent yet, and somebody has to come back for it.
+    #[tokio::test]
+    async fn what_a_stream_keeps_back_is_flushed_when_there_is_room() {
+        let (inner, mut client) = tokio::io::duplex(64);
+        let mut websocket = WebSocket {
+            stream: Stream::Other(Box::new(Keeping { inner, kept: Vec::new() })),
+            decoder: Decoder::new(Role::Server, 1_000, 1, None),
+            compression: None,
+            early: Bytes::new(),
+            written: 0,
+        };
+        let (mut wire, metrics) = (WireQueue::default(), Metrics::new());
+        let frame = PreparedFrame::pong(&[7; 100]).into_bytes();
+        wire.push(Wire::Frames(frame.clone()));
+        let wakes = std::sync::Arc::new(CountWakes(0.into()));
+        let waker = Waker::from(std::sync::Arc::clone(&wakes));
+        let mut cx = Context::from_waker(&waker);
+        let mut flush = || websocket.poll_flush(&mut cx, &mut wire, &metrics).unwrap();
+        assert_eq!(flush(), Flush::Blocked, "64 of its bytes have left");
+        let mut read = vec![0; frame.len()];
+        client.read_exact(&mut read[..64]).await.unwrap();
+        assert!(wakes.0.load(std::sync::atomic::Ordering::SeqCst) > 0, "the task is woken for the rest");
+        assert_eq!(flush(), Flush::Empty);
+        client.read_exact(&mut read[64..]).await.unwrap();
+        assert_eq!(read, frame);
     }
 }

@@ -44,12 +44,12 @@ const settings = {
   nats: (port) => ["-a", "127.0.0.1", "-p", port],
 };
 
-/** HAProxy in front of `nodes`, each client kept on its node by a cookie. */
-export async function startHaproxy(nodes) {
+/** HAProxy in front of `nodes`, each client kept on its node by a cookie. `server` and `backend` are further settings. */
+export async function startHaproxy(nodes, { server = "", backend = "" } = {}) {
   const port = await freePort();
   const configuration = path.join(temporaryDirectory(), "haproxy.cfg");
   const servers = nodes.map(
-    (node, index) => `  server node${index} 127.0.0.1:${node.port} cookie node${index} check inter 200ms rise 1 fall 2`,
+    (node, index) => `  server node${index} 127.0.0.1:${node.port} cookie node${index} check inter 200ms rise 1 fall 2 ${server}`,
   );
   writeFileSync(
     configuration,
@@ -67,6 +67,7 @@ frontend public
 backend roomcast
   balance roundrobin
   cookie io_node insert indirect nocache httponly
+  ${backend}
 ${servers.join("\n")}
 `,
   );

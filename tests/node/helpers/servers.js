@@ -33,9 +33,10 @@ export async function startTestServer(env = {}) {
 
 /**
  * One node of the gateway, ready to serve. `adapter` is `{kind, url}`; further settings go through `env`, or stand in a
- * `file`, or in `toml`, which is the text of one.
+ * `file`, or in `toml`, which is the text of one. `ready(api port)` is asked instead of plain HTTP, where the API does not
+ * speak that.
  */
-export async function startGateway({ adapter = { kind: "memory" }, env = {}, file, toml, port, apiPort } = {}) {
+export async function startGateway({ adapter = { kind: "memory" }, env = {}, file, toml, port, apiPort, ready } = {}) {
   port ??= await freePort();
   apiPort ??= await freePort();
   const [binary, args] = command("ROOMCAST_BIN", "gateway");
@@ -49,7 +50,7 @@ export async function startGateway({ adapter = { kind: "memory" }, env = {}, fil
   if (toml !== undefined) writeFileSync((file = path.join(temporaryDirectory(), "roomcast.toml")), toml);
   const child = new Child(binary, file ? [...args, "--config", file] : args, { env: settings, name: "roomcast" });
   const api = `http://127.0.0.1:${apiPort}`;
-  await child.ready(() => answers(`${api}/readyz`));
+  await child.ready(() => (ready ? ready(apiPort) : answers(`${api}/readyz`)));
   return { port, apiPort, url: `http://127.0.0.1:${port}`, api, child, stop: () => child.stop() };
 }
 

@@ -1,6 +1,7 @@
 //! One event for a backend, as a CloudEvent 1.0 in its JSON form. Owns ids, the order of a socket's events, and the bodies
 //! that the contract promises. Which backend gets it, and how, is told elsewhere.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -166,6 +167,11 @@ impl Asking {
     }
 }
 
+/// An address as backends read it: with a port where it is known.
+fn peer(address: SocketAddr) -> String {
+    if address.port() == 0 { address.ip().to_string() } else { address.to_string() }
+}
+
 impl CloudEvent {
     /// A client asks to be let in.
     pub(crate) fn connect(socket: &Socket, asking: Asking) -> Self {
@@ -175,7 +181,7 @@ impl CloudEvent {
             auth,
             headers: asking.headers,
             query: asking.query,
-            peer: socket.handshake().address().map(|address| address.to_string()),
+            peer: socket.handshake().address().map(peer),
             claims: member.as_ref().and_then(|member| member.claims.as_deref()),
         };
         Self::of_socket(Kind::Connect, socket, None, &member, None, more)

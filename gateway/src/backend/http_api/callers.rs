@@ -15,6 +15,10 @@ use crate::backend::calls::{Caller, Rights, Scope};
 use crate::config::{Api, ApiKey, ApiScope, RoomPattern, Secret};
 use crate::metrics::Metrics;
 
+/// The name in the certificate with which a connection proved who it is. Whoever verified it puts it into each request.
+#[derive(Debug, Clone)]
+pub struct CertificateName(pub Arc<str>);
+
 /// The keys of the API, and whose they are. May be replaced while the API is in use.
 pub struct Callers {
     keys: ArcSwap<Keys>,
@@ -24,6 +28,8 @@ pub struct Callers {
 struct Keys {
     secrets: Vec<(Secret, Caller)>,
     tokens: Option<Tokens>,
+    /// A certificate is a credential, too.
+    certificates: bool,
 }
 
 /// Tokens as credentials.
@@ -51,9 +57,21 @@ impl Callers {
         self.keys.load().is_empty()
     }
 
-    /// Who sends these headers.
-    pub(super) async fn identify(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+    /// Who sends these headers, over a connection that has shown this certificate. A key goes before a certificate: it may
+    /// be allowed less.
+    pub(super) async fn identify(
+        &self,
+        headers: &HeaderMap,
+        certificate: Option<&CertificateName>,
+    ) -> Result<Caller, Problem> {
         let keys = self.keys.load_full();
+        if let Some(CertificateName(name)) = certificate
+            && keys.certificates
+            && !headers.contains_key(header::AUTHORIZATION)
+        {
+            // No key has a name with a colon.
+            return Ok(Caller::named(&format!("cert:{name}")));
+        }
         if keys.is_empty() {
             return Ok(Caller::unlimited());
         }
@@ -73,7 +91,12 @@ impl Callers {
             // A token has three parts.
             Some(tokens) if text.matches('.').count() == 2 => tokens.identify(text).await,
             _ => {
-                let detail = "this needs the header \"Authorization: Bearer <api key>\"";
+                let detail = match keys.certificates {
+                    true => {
+                        "this needs a client certificate, or the header \"Authorization: Bearer <api key>\""
+                    }
+                    false => "this needs the header \"Authorization: Bearer <api key>\"",
+                };
                 Err(Problem::new(Code::Unauthorized, detail))
             }
         }
@@ -97,11 +120,12 @@ impl Keys {
         });
         let claim = api.jwt.claim.clone();
         let tokens = verifier.map(|verifier| Tokens { verifier: Arc::new(verifier), claim });
-        Self { secrets: unlimited.chain(named).collect(), tokens }
+        let certificates = api.tls.takes_client_certificates();
+        Self { secrets: unlimited.chain(named).collect(), tokens, certificates }
     }
 
     fn is_empty(&self) -> bool {
-        self.secrets.is_empty() && self.tokens.is_none()
+        self.secrets.is_empty() && self.tokens.is_none() && !self.certificates
     }
 }
 
@@ -167,12 +191,37 @@ mod tests {
 
     use super::*;
     use crate::auth::testing::{Pair, SECRET, claims};
-    use crate::config::ApiJwt;
+    use crate::config::{ApiJwt, ListenerTls};
 
     async fn identify(callers: &Callers, given: Option<&str>) -> Result<Caller, Code> {
         let mut headers = HeaderMap::new();
         given.map(|given| headers.insert(header::AUTHORIZATION, given.parse().unwrap()));
-        callers.identify(&headers).await.map_err(|problem| problem.code)
+        callers.identify(&headers, None).await.map_err(|problem| problem.code)
+    }
+
+    #[tokio::test]
+    async fn a_certificate_may_do_everything_and_a_key_beside_it_what_the_key_may() {
+        let tls = ListenerTls {
+            cert_file: Some("a".into()),
+            key_file: Some("b".into()),
+            client_ca_file: Some("c".into()),
+            ..ListenerTls::default()
+        };
+        let key = ApiKey { name: "n".to_owned(), secret: Some(Secret::new("key")), ..ApiKey::default() };
+        let callers = Callers::new(&Api { tls, ..Api::default() }, &Arc::default());
+        assert!(!callers.is_keyless());
+        let shown = CertificateName("orders".into());
+        let (none, mut with) = (HeaderMap::new(), HeaderMap::new());
+        with.insert(header::AUTHORIZATION, "Bearer key".parse().unwrap());
+        let caller = callers.identify(&none, Some(&shown)).await.unwrap();
+        assert_eq!(caller.name(), "cert:orders");
+        assert!(Scope::ALL.into_iter().all(|scope| caller.check_everywhere(scope).is_ok()));
+        assert_eq!(callers.identify(&none, None).await.unwrap_err().code, Code::Unauthorized);
+        assert_eq!(callers.identify(&with, Some(&shown)).await.unwrap_err().code, Code::Unauthorized);
+
+        let callers = Callers::new(&Api { named_keys: vec![key], ..Api::default() }, &Arc::default());
+        assert_eq!(callers.identify(&with, Some(&shown)).await.unwrap().name(), "n");
+        assert!(callers.identify(&none, Some(&shown)).await.is_err(), "nobody asked for certificates");
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::operations::name_of;
 use super::perform::{put_trace, trace};
-use super::{Api, Callers, Code, Problem};
+use super::{Api, Callers, CertificateName, Code, Problem};
 use crate::config::is_same_origin;
 
 /// Lets a request to `/v1` or to the console's figures pass, or not. What passes is counted to its caller's rate.
@@ -21,10 +21,13 @@ pub(super) async fn guard(State(api): State<Api>, mut request: Request, next: Ne
         return next.run(request).await;
     }
     let callers = &api.settings.callers;
-    if callers.is_keyless() && !allows_page(request.headers(), true) {
+    let certificate = request.extensions().get::<CertificateName>().cloned();
+    let (headers, is_keyless) = (request.headers(), callers.is_keyless());
+    // A browser shows its user's certificate by itself, whichever page asks.
+    if (is_keyless || certificate.is_some()) && !allows_page(headers, is_keyless) {
         return other_site().into_response();
     }
-    let caller = callers.identify(request.headers()).await;
+    let caller = callers.identify(headers, certificate.as_ref()).await;
     let caller =
         match caller.and_then(|caller| if is_call { caller.spend(1).map(|()| caller) } else { Ok(caller) }) {
             Ok(caller) => caller,

@@ -28,7 +28,7 @@ use super::{Code, Node, Problem};
 use crate::admin;
 use crate::config::Config;
 
-pub use callers::Callers;
+pub use callers::{Callers, CertificateName};
 pub use guard::{allows_page, own_page_only};
 
 /// What the API has to know of the configuration.

@@ -3,7 +3,6 @@
 //! Owns the listener for nodes, and whom it believes. What is believed is answered as if the client had come here, by a
 //! server that passes nothing on: a request takes one hop and no more.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,8 +44,12 @@ impl Owner {
         }
     }
 
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-        Ok(self.serve(request).await.unwrap_or_else(|why| self.refuse(why)))
+    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        self.serve(request).await.unwrap_or_else(|why| self.refuse(why))
     }
 
     async fn serve(&self, mut request: Request<Incoming>) -> Result<Response<Body>, ForwardedResult> {

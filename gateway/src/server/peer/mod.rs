@@ -22,7 +22,8 @@ use tokio::sync::watch;
 
 use self::forward::{Ending, Forwarder};
 use self::listener::Owner;
-use super::{Io, listener as accept};
+use super::Io;
+use super::listener::serve_nodes;
 use crate::config::{Config, Peer};
 use crate::metrics::Metrics;
 use crate::transport::Forward;
@@ -163,14 +164,12 @@ impl Link {
             let ended = async move {
                 let _ = ending.wait_for(|ending| *ending == Ending::Now).await;
             };
-            accept::accept(listener, ended, |stream, _| {
+            let (max, metrics) = (config.peer.max_requests, Arc::clone(owner.metrics()));
+            let answer = move |request| {
                 let owner = Arc::clone(&owner);
-                accept::serve_requests(stream, move |request| {
-                    let owner = Arc::clone(&owner);
-                    async move { owner.answer(request).await }
-                })
-            })
-            .await;
+                async move { owner.answer(request).await }
+            };
+            serve_nodes(listener, max, metrics, answer, ended).await;
         });
         factory.announce_reach(reach).await;
     }

@@ -51,7 +51,7 @@ impl StampError {
 }
 
 /// Who passes a request on, for whom and when.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Stamp {
     /// The node that the client's request came to.
     pub(super) entry: NodeTag,
@@ -112,7 +112,7 @@ impl Stamp {
             "1" => true,
             _ => return None,
         };
-        parts.next().is_none().then_some(Self { entry, peer: Peer { address, secure }, at })
+        parts.next().is_none().then_some(Self { entry, peer: Peer::new(address, secure), at })
     }
 }
 
@@ -145,7 +145,7 @@ mod tests {
     fn stamp(address: Option<&str>) -> Stamp {
         let address = address.map(|address| address.parse().unwrap());
         let at = Duration::from_secs(1_000_000);
-        Stamp { entry: "ab-_".parse().unwrap(), peer: Peer { address, secure: true }, at }
+        Stamp { entry: "ab-_".parse().unwrap(), peer: Peer::new(address, true), at }
     }
 
     fn uri() -> Uri {

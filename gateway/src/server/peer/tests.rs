@@ -14,7 +14,7 @@ use crate::metrics::{ForwardResult, ForwardSide, ForwardedResult};
 use crate::transport::Peer as Client;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const CLIENT: Client = Client { address: None, secure: true };
+const CLIENT: Client = Client { address: None, secure: true, place: None };
 
 async fn node(hub: &MemoryHub) -> Io {
     let factory = ClusterFactory::start(hub.bus(), ClusterConfig::default()).await.unwrap();

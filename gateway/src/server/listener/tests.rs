@@ -1,0 +1,88 @@
+use std::path::PathBuf;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::TlsConnector;
+
+use super::*;
+use crate::config::ListenerTls;
+use crate::outbound::{Trust, connect, tls as client_tls};
+use crate::{EngineHandler, EngineSocket, Message};
+
+/// What the handshakes said of their clients.
+#[derive(Default)]
+struct Opened(Mutex<Vec<(bool, SocketAddr)>>);
+
+impl EngineHandler for Opened {
+    fn open(&self, socket: &EngineSocket) {
+        let handshake = socket.handshake();
+        self.0.lock().push((handshake.secure(), handshake.address().unwrap()));
+    }
+
+    fn message(&self, _: &EngineSocket, _: Message<'_>) {}
+}
+
+fn certificate() -> (ListenerTls, PathBuf) {
+    let folder = std::env::temp_dir().join(format!("roomcast-listener-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (cert_file, key_file) = (folder.join("cert"), folder.join("key"));
+    std::fs::write(&cert_file, pair.cert.pem()).unwrap();
+    std::fs::write(&key_file, pair.signing_key.serialize_pem()).unwrap();
+    let settings =
+        ListenerTls { cert_file: Some(cert_file), key_file: Some(key_file), ..ListenerTls::default() };
+    (settings, folder)
+}
+
+async fn ask(authority: &str, tls: Option<&TlsConnector>, head: &str) -> String {
+    let mut stream = connect(authority, tls).await.unwrap();
+    let request = format!(
+        "GET /engine.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{head}\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// For those who embed: what handshakes know of their connection, with TLS and behind a proxy.
+#[tokio::test]
+async fn handshakes_know_whether_they_are_encrypted_and_from_whom_they_come() {
+    let (settings, folder) = certificate();
+    let opened = Arc::new(Opened::default());
+    let io = Io::builder()
+        .engine_handler(Arc::clone(&opened) as Arc<dyn EngineHandler>)
+        .path("/engine.io/")
+        .configure(|config| config.public.trusted_proxies = vec!["127.0.0.1".parse().unwrap()])
+        .build();
+    let tls = Tls::load(&settings).unwrap().unwrap();
+    let mut authorities = Vec::new();
+    for tls in [None, Some(tls)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        authorities.push(listener.local_addr().unwrap().to_string());
+        tokio::spawn(serve_clients(io.clone(), listener, tls, std::future::pending()));
+    }
+    let trust = Trust::Exactly(settings.cert_file.clone().unwrap());
+    let connector = TlsConnector::from(Arc::new(client_tls(&trust, None).unwrap()));
+    let proxied = "X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n";
+    let asked = [
+        (&authorities[0], None, "", false, "127.0.0.1"),
+        (&authorities[0], None, proxied, true, "203.0.113.7"),
+        (&authorities[1], Some(&connector), "", true, "127.0.0.1"),
+        (&authorities[1], Some(&connector), "X-Forwarded-Proto: http\r\n", false, "127.0.0.1"),
+    ];
+    for (authority, connector, head, secure, address) in asked {
+        let answer = ask(authority, connector, head).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let (was_secure, from) = opened.0.lock().pop().unwrap();
+        assert_eq!((was_secure, from.ip().to_string().as_str()), (secure, address), "{head}");
+        assert_eq!(from.port() == 0, address != "127.0.0.1", "a port that is not known is 0");
+    }
+    // Another certificate is not that one, whatever it is called.
+    let (_, other) = (std::fs::remove_dir_all(&folder).unwrap(), certificate());
+    let stranger = Trust::Exactly(other.0.cert_file.unwrap());
+    let stranger = TlsConnector::from(Arc::new(client_tls(&stranger, None).unwrap()));
+    assert!(connect(&authorities[1], Some(&stranger)).await.is_err());
+    let _ = std::fs::remove_dir_all(other.1);
+}
