@@ -229,6 +229,7 @@ describe("requests that come to the wrong node", { skip: REFERENCE }, () => {
         const open = await request(polling(nodes[1], SOCKET_IO), { headers });
         assert.equal(open.status, 200);
         assert.equal(open.headers.get("roomcast-refused"), null);
+        await new Poll(nodes[1], SOCKET_IO, JSON.parse(open.text.slice(1))).post("1");
         await poll.post("1");
       });
     });
@@ -314,6 +315,7 @@ describe("when passing on does not work", { skip: REFERENCE }, () => {
     const poll = await Poll.open(nodes[0]);
     const answer = await request(polling(nodes[1], SOCKET_IO, `&sid=${poll.sid}`));
     assert.deepEqual([answer.status, answer.text], [400, UNKNOWN_SID]);
+    await poll.post("1");
   });
 
   test("an address that is taken ends the start", async () => {
