@@ -293,6 +293,18 @@ describe("when passing on does not work", { skip: REFERENCE }, () => {
     await allEnded([nodes[1]]);
   });
 
+  test("a node that hangs is given up", async () => {
+    const env = { ROOMCAST__ENGINE__PING_INTERVAL: "300ms", ROOMCAST__ENGINE__PING_TIMEOUT: "200ms" };
+    const nodes = await start(2, env, "hanging");
+    const poll = await joinedQuietly(nodes);
+    nodes[0].child.kill("SIGSTOP");
+    const answer = await within(request(poll.at(nodes[1])), "answer");
+    nodes[0].child.kill("SIGCONT");
+    assert.deepEqual([answer.status, JSON.parse(answer.text).code], [504, "timed_out"]);
+    await ended(nodes[0]);
+    await allEnded(nodes);
+  });
+
   test("a node that goes away leaves nobody waiting", async () => {
     const nodes = await start(2, {}, "stopping");
     const [poll, upgraded] = [await joinedQuietly(nodes), await joinedQuietly(nodes)];
