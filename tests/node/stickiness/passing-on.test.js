@@ -229,6 +229,7 @@ describe("requests that come to the wrong node", { skip: REFERENCE }, () => {
         const open = await request(polling(nodes[1], SOCKET_IO), { headers });
         assert.equal(open.status, 200);
         assert.equal(open.headers.get("roomcast-refused"), null);
+        await new Poll(nodes[1], SOCKET_IO, JSON.parse(open.text.slice(1))).post("1");
         await poll.post("1");
       });
     });
@@ -292,6 +293,18 @@ describe("when passing on does not work", { skip: REFERENCE }, () => {
     await allEnded([nodes[1]]);
   });
 
+  test("a node that hangs is given up", async () => {
+    const env = { ROOMCAST__ENGINE__PING_INTERVAL: "300ms", ROOMCAST__ENGINE__PING_TIMEOUT: "200ms" };
+    const nodes = await start(2, env, "hanging");
+    const poll = await joinedQuietly(nodes);
+    nodes[0].child.kill("SIGSTOP");
+    const answer = await within(request(poll.at(nodes[1])), "answer");
+    nodes[0].child.kill("SIGCONT");
+    assert.deepEqual([answer.status, JSON.parse(answer.text).code], [504, "timed_out"]);
+    await ended(nodes[0]);
+    await allEnded(nodes);
+  });
+
   test("a node that goes away leaves nobody waiting", async () => {
     const nodes = await start(2, {}, "stopping");
     const [poll, upgraded] = [await joinedQuietly(nodes), await joinedQuietly(nodes)];
@@ -314,6 +327,7 @@ describe("when passing on does not work", { skip: REFERENCE }, () => {
     const poll = await Poll.open(nodes[0]);
     const answer = await request(polling(nodes[1], SOCKET_IO, `&sid=${poll.sid}`));
     assert.deepEqual([answer.status, answer.text], [400, UNKNOWN_SID]);
+    await poll.post("1");
   });
 
   test("an address that is taken ends the start", async () => {

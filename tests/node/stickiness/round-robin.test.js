@@ -16,6 +16,7 @@ import { REFERENCE, startNodes } from "../helpers/servers.js";
 
 // python-engineio gives a payload of more than 16 packets up, and binary takes two each.
 const CLIENTS = 6;
+const MANY = 60;
 const NODES = { haproxy: 3, nginx: 2 };
 
 for (const kind of KINDS) {
@@ -94,6 +95,24 @@ for (const kind of KINDS) {
           await allEnded(nodes);
         });
       }
+
+      test("many clients at once, of every transport", { skip: REFERENCE }, async () => {
+        const room = `rr-many-${kind}-${balancerKind}-${balancer.port}`;
+        const all = Object.values(TRANSPORTS);
+        const sockets = await Promise.all(
+          Array.from({ length: MANY }, (_, index) => connect(balancer.url, all[index % all.length])),
+        );
+        const seen = sockets.map((socket) => record(socket));
+        await Promise.all(sockets.map((socket) => join(socket, room)));
+        await Promise.all(sockets.map((socket, index) => gatewayAsk(socket, "room:emit", room, "hi", index)));
+        for (const [index, events] of seen.entries()) {
+          await events.atLeast(MANY - 1);
+          const others = sockets.map((_, other) => ["hi", other]).filter((_, other) => other !== index);
+          assert.deepEqual(sorted(events), sorted(others));
+        }
+        sockets.forEach((socket) => socket.disconnect());
+        await allEnded(nodes);
+      });
 
       test("clients of a node that is killed come back elsewhere", { skip: REFERENCE }, async () => {
         const options = { ...TRANSPORTS.polling, reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 200 };

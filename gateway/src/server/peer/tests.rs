@@ -17,10 +17,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const CLIENT: Client = Client { address: None, secure: true, place: None };
 
 async fn node(hub: &MemoryHub) -> Io {
+    node_with(hub, |_| {}).await
+}
+
+async fn node_with(hub: &MemoryHub, change: impl FnOnce(&mut Peer)) -> Io {
     let factory = ClusterFactory::start(hub.bus(), ClusterConfig::default()).await.unwrap();
     let factory: Arc<dyn AdapterFactory> = factory;
     let mut config = Config::default();
     config.peer.listen = Some((Ipv4Addr::LOCALHOST, 0).into());
+    change(&mut config.peer);
     let peers = Peers::bind(&config, &factory).await.unwrap();
     let io = Io::builder().config(config).adapter(factory).peers(peers).build();
     io.serve_peers().await;
@@ -127,4 +132,25 @@ fn the_others_are_told_what_they_can_reach() {
     assert_eq!(told(Some("10.9.9.9"), "0.0.0.0:3002", None), found("10.9.9.9:3002"));
     assert_eq!(told(Some("10.9.9.9:80"), "0.0.0.0:3002", Some("10.1.2.3")), found("10.9.9.9:80"));
     assert_eq!(told(Some("fd00::9"), "10.0.0.1:3002", None), found("[fd00::9]:3002"));
+}
+
+#[tokio::test]
+async fn a_client_is_told_what_keeps_the_other_node_from_answering() {
+    let hub = MemoryHub::new();
+    let entry = node(&hub).await;
+    // Nobody can be so quick.
+    let hasty = node_with(&hub, |config| config.clock_skew = Duration::ZERO).await;
+    let full = node_with(&hub, |config| config.max_requests = 0).await;
+    for (owner, status, code, passed, received) in [
+        (&hasty, 502, "refused", ForwardResult::Refused, ForwardedResult::Stale),
+        (&full, 503, "full", ForwardResult::Full, ForwardedResult::Full),
+    ] {
+        let answer = ask(&entry, Method::POST, &session(owner).await, "40").await;
+        assert_eq!(answer.0, status, "{}", answer.1);
+        assert!(answer.1.contains(&format!("\"code\":\"{code}\"")), "{}", answer.1);
+        assert_eq!(entry.metrics().forwards.passed.of(passed).get(), 1);
+        assert_eq!(owner.metrics().forwards.received.of(received).get(), 1);
+        // Neither has heard of it.
+        assert_eq!(owner.connection_count(), 1);
+    }
 }
