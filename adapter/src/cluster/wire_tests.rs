@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cluster::directory::{Announced, Entry, Known, Part, Query, Slot, Update};
-use crate::reach::{Reach, ReachKey};
 use crate::host::{DrainOrder, Drains, NodeState, Standing};
+use crate::reach::{Reach, ReachKey};
 
 fn from() -> Identity {
     Identity { tag: "ab-_".parse().unwrap(), generation: 0x0102_0304_0506_0708 }
@@ -172,8 +172,7 @@ fn what_version_1_said_is_understood_and_said_in_the_same_way() {
     }
     // What it did not know carries a later version, which it counts and leaves alone.
     for message in messages {
-        let is_of_3 =
-            matches!(message, Message::Reach(_) | Message::Drain { .. } | Message::Draining { .. });
+        let is_of_3 = matches!(message, Message::Reach(_) | Message::Drain { .. } | Message::Draining { .. });
         assert_eq!(encode(from(), &message)[2], if is_of_3 { 3 } else { 2 }, "{message:?}");
     }
 }

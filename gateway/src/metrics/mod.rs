@@ -26,8 +26,8 @@ pub use backends::BackendMetrics;
 pub use family::{Counters, Gauges};
 pub use forwards::ForwardMetrics;
 pub use labels::{
-    AuthRefusal, BackendDrop, CloseReason, ForwardResult, ForwardSide, ForwardedResult, Fullness, JwksFetch, Label,
-    PacketKind, Refusal, ReloadResult, SentAway, SessionEnd, UpgradeResult,
+    AuthRefusal, BackendDrop, CloseReason, ForwardResult, ForwardSide, ForwardedResult, Fullness, JwksFetch,
+    Label, PacketKind, Refusal, ReloadResult, SentAway, SessionEnd, UpgradeResult,
 };
 pub use source::{Source, SourceKind};
 
