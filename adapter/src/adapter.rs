@@ -11,6 +11,7 @@ use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use roomcast_protocol::socketio::{AckId, Args};
 use serde::{Deserialize, Serialize};
 
+use crate::host::{DrainError, DrainOrder, Drains, Host, Standing};
 use crate::id::{NodeTag, SocketId};
 use crate::mailbox::{Mailbox, Outgoing};
 use crate::once::{Once, OnceKey};
@@ -277,6 +278,13 @@ pub trait AdapterFactory: Send + Sync + 'static {
         None
     }
 
+    /// Makes the process behind this node known: it says how it is with every heartbeat, and may be told to drain. It is
+    /// held weakly. A later one takes the place of an earlier one.
+    fn set_host(&self, host: &Arc<dyn Host>);
+
+    /// Tells a live node to drain, this one or another.
+    fn drain(&self, node: NodeTag, order: DrainOrder) -> BoxFuture<'static, Result<Drains, DrainError>>;
+
     /// Leaves the cluster: says goodbye to the others and lets the broker's connections go.
     fn shutdown(&self) -> BoxFuture<'static, ()>;
 }
@@ -290,6 +298,8 @@ pub struct NodeInfo {
     pub sockets: Option<u64>,
     /// The rooms with members on it, over all namespaces. Unknown of a node of an older version.
     pub rooms: Option<u64>,
+    /// How the process behind it is. Unknown of a node of an older version, and of one without a process of its own.
+    pub standing: Option<Standing>,
     /// How old this is.
     pub age: Duration,
 }

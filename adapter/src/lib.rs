@@ -11,6 +11,7 @@ pub mod cluster;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod counters;
+mod host;
 mod id;
 mod local;
 mod mailbox;
@@ -31,6 +32,7 @@ pub use adapter::{
 #[cfg(any(feature = "redis", feature = "nats"))]
 pub use broker::{LinkConfig, LinkStats, TlsFiles};
 pub use counters::{Counter, Counters, Gauge};
+pub use host::{DrainError, DrainOrder, Drains, Host, NodeState, Standing};
 pub use id::{NodeTag, ParseIdError, SocketId};
 pub use local::{LocalAdapter, LocalFactory};
 pub use mailbox::{CloseCause, Item, Mailbox, MailboxLimits, Outgoing, Push};

@@ -72,8 +72,13 @@ pub enum Item {
 pub enum CloseCause {
     /// The server's own code wants it: "forced close".
     Requested,
-    /// The node goes away: "server shutting down".
+    /// The node goes away now: "server shutting down".
     ServerShutdown,
+    /// The node goes away: the same, once the acks of events that are under way are written.
+    Draining,
+    /// The node has more than its share of the connections: "transport close", once the acks are written. The client
+    /// connects again.
+    Rebalanced,
     /// More waits than `max_items` or `max_bytes`: "transport close" to the client, counted as `slow_consumer`.
     SlowConsumer,
     /// The cluster took the node for dead: "transport close" to the client, which connects again.

@@ -114,11 +114,13 @@ pub enum DisconnectReason {
     SlowConsumer,
     /// "transport close" as well: the cluster took this node for dead, and its sockets with it.
     NodeFenced,
+    /// "transport close" as well: the node had more than its share of the connections.
+    Rebalanced,
 }
 
 impl DisconnectReason {
     /// Every reason.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::TransportError,
         Self::TransportClose,
         Self::ForcedClose,
@@ -130,13 +132,16 @@ impl DisconnectReason {
         Self::ServerNamespaceDisconnect,
         Self::SlowConsumer,
         Self::NodeFenced,
+        Self::Rebalanced,
     ];
 
     /// The reason in Socket.IO's words.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TransportError => "transport error",
-            Self::TransportClose | Self::SlowConsumer | Self::NodeFenced => "transport close",
+            Self::TransportClose | Self::SlowConsumer | Self::NodeFenced | Self::Rebalanced => {
+                "transport close"
+            }
             Self::ForcedClose => "forced close",
             Self::PingTimeout => "ping timeout",
             Self::ParseError => "parse error",
@@ -161,6 +166,7 @@ impl DisconnectReason {
             Self::ServerNamespaceDisconnect => "server_namespace_disconnect",
             Self::SlowConsumer => "slow_consumer",
             Self::NodeFenced => "node_fenced",
+            Self::Rebalanced => "rebalanced",
         }
     }
 }
@@ -237,6 +243,7 @@ impl From<DisconnectReason> for crate::metrics::CloseReason {
             DisconnectReason::ServerNamespaceDisconnect => Self::ServerNamespaceDisconnect,
             DisconnectReason::SlowConsumer => Self::SlowConsumer,
             DisconnectReason::NodeFenced => Self::NodeFenced,
+            DisconnectReason::Rebalanced => Self::Rebalanced,
         }
     }
 }

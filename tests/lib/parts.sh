@@ -17,6 +17,7 @@ parts=(
   "browser|official client and the console in Chromium"
   "cluster|two and three nodes over Redis and NATS, HAProxy, broker outage"
   "stickiness|nodes behind HAProxy and nginx that stick to nothing, over Redis and NATS"
+  "lifecycle|draining by signal and API, rolling restart and rebalance behind HAProxy, admission"
   "webhooks|events to a backend that takes webhooks, presence over Redis and NATS"
   "brokers|backends over Redis and NATS: official emitter, stream, service and events"
   "failures|brokers, nodes, networks and clients that fail under traffic"
@@ -144,6 +145,16 @@ part_stickiness() {
   need_nginx
   build_servers
   node_tests "$tests/node/stickiness"
+}
+
+part_lifecycle() {
+  need_node_modules
+  need_brokers
+  need_haproxy
+  build_servers
+  # One file after the other: they look at times.
+  node_flags=(--test-concurrency=1)
+  node_tests "$tests/node/lifecycle"
 }
 
 part_webhooks() {

@@ -123,6 +123,10 @@ def start_gateway(file=None, **env):
     settings = {
         "ROOMCAST__PUBLIC__LISTEN": f"127.0.0.1:{port}",
         "ROOMCAST__API__LISTEN": f"127.0.0.1:{api_port}",
+        # A node that a test stops has its clients still.
+        "ROOMCAST__DRAIN__DELAY": "0s",
+        "ROOMCAST__DRAIN__PERIOD": "0s",
+        "ROOMCAST__DRAIN__GRACE": "3s",
         **env,
     }
     api = f"http://127.0.0.1:{api_port}"

@@ -17,6 +17,7 @@ use super::receive::Ear;
 use super::{Bus, BusError, ClusterAdapter, ClusterConfig, subject};
 use crate::adapter::{Adapter, AdapterError, AdapterFactory, NamespaceEvents, NodeInfo, Status};
 use crate::counters::Counters;
+use crate::host::{DrainError, DrainOrder, Drains, Host};
 use crate::id::NodeTag;
 use crate::once::{Once, OnceKey};
 use crate::presence::PresenceEvent;
@@ -209,6 +210,7 @@ impl AdapterFactory for ClusterFactory {
             tag,
             sockets: vitals.map(|vitals| vitals.sockets),
             rooms: vitals.map(|vitals| vitals.rooms),
+            standing: vitals.and_then(|vitals| vitals.standing),
             age,
         };
         let membership = self.node.membership.lock();
@@ -236,6 +238,14 @@ impl AdapterFactory for ClusterFactory {
 
     fn reach_of(&self, node: NodeTag) -> Option<Reach> {
         self.node.reach_of(node)
+    }
+
+    fn set_host(&self, host: &Arc<dyn Host>) {
+        self.node.host.set(host);
+    }
+
+    fn drain(&self, node: NodeTag, order: DrainOrder) -> BoxFuture<'static, Result<Drains, DrainError>> {
+        Arc::clone(&self.node).drain(node, order).boxed()
     }
 
     fn shutdown(&self) -> BoxFuture<'static, ()> {

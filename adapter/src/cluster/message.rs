@@ -7,6 +7,7 @@ use bytes::Bytes;
 use roomcast_protocol::socketio::Args;
 
 use super::directory::{Known, Listed, Query, Update};
+use crate::host::{DrainOrder, Drains, Standing};
 use crate::id::{NodeTag, SocketId};
 use crate::once::{OnceKey, Record, Verdict};
 use crate::reach::Reach;
@@ -102,6 +103,16 @@ pub(crate) enum Message {
     Settled(Vec<Record>),
     /// Where the sender is reached past the broker.
     Reach(Reach),
+    /// The receiver is to drain.
+    Drain {
+        id: u64,
+        order: DrainOrder,
+    },
+    /// The answer.
+    Draining {
+        id: u64,
+        drains: Drains,
+    },
 }
 
 /// What a node says of itself with every heartbeat.
@@ -117,6 +128,8 @@ pub(crate) struct Vitals {
     pub(crate) rooms: u64,
     /// Where the node listens for rooms; nothing when it is of a build that knows only the rooms' own subjects.
     pub(crate) listening: Option<Listening>,
+    /// How the process behind the node is; nothing when it does not say. Comes with `listening` only.
+    pub(crate) standing: Option<Standing>,
 }
 
 /// Where a node listens for the rooms that have members on it. At least one of the two.
@@ -173,6 +186,8 @@ pub(crate) enum Answer {
     Listed(Listed),
     /// What a keeper knows of a call. Comes as `Message::Claimed`.
     Verdict(Verdict),
+    /// Comes as `Message::Draining`.
+    Drains(Drains),
     /// The node could not do it.
     Refused,
 }

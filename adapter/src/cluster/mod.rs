@@ -4,11 +4,13 @@
 //! broker is away. Knows no broker: that is a [`Bus`].
 
 mod adapter;
+mod ask;
 mod bus;
 mod config;
 mod directory;
 #[cfg(test)]
 mod directory_tests;
+mod drain;
 mod factory;
 mod interest;
 #[cfg(feature = "simulation")]

@@ -35,6 +35,7 @@ use super::routing::{Audience, Routing};
 use super::{Bus, ClusterConfig, Subject, subject, wire};
 use crate::adapter::{AdapterError, NamespaceEvents, Status};
 use crate::counters::Counters;
+use crate::host::HostSlot;
 use crate::id::{NodeTag, SocketId};
 use crate::local::{Collector, LocalAdapter, RoomObserver};
 use crate::reach::Reach;
@@ -104,6 +105,8 @@ pub(crate) struct Node {
     pub(crate) config: ClusterConfig,
     pub(crate) counters: Arc<Counters>,
     pub(crate) tap: Arc<Tap>,
+    /// The process that this node is.
+    pub(crate) host: HostSlot,
     /// The tag changes only while the node starts, the generation when it begins a new life.
     pub(crate) identity: RwLock<Identity>,
     /// The beginning of the node's own time.
@@ -225,6 +228,7 @@ impl Node {
             past_lives: AtomicU64::new(0),
             counters,
             tap: Arc::default(),
+            host: HostSlot::default(),
             config,
         })
     }
@@ -388,6 +392,7 @@ impl Node {
             sockets: sum(LocalAdapter::socket_count),
             rooms: sum(LocalAdapter::room_count),
             listening: Some(self.routing.lock().listening()),
+            standing: self.host.standing(),
         }
     }
 

@@ -14,7 +14,6 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::adapter::Forget;
 use super::message::{Answer, Message};
 use super::node::Node;
 use super::outbox::Confirm;
@@ -118,19 +117,10 @@ impl Node {
     }
 
     async fn ask_keeper(self: &Arc<Self>, keeper: NodeTag, key: OnceKey, id: u64) -> Option<Verdict> {
-        let _place = self.place().ok()?;
-        let done = self.requests.begin(id, [keeper]);
-        let forget = Forget(Arc::clone(self), id);
-        self.publish(vec![subject::node(keeper)], &Message::Claim { id, key }, None).ok()?;
-        self.lost_of(&[keeper]).into_iter().for_each(|lost| self.requests.node_lost(lost));
-        // Either way: what has come.
-        let _ = timeout(self.config.heartbeat, done).await;
-        let outcome = self.requests.finish(id);
-        drop(forget);
-        outcome.answers.into_iter().find_map(|answer| match answer {
-            Answer::Verdict(verdict) => Some(verdict),
+        match self.ask(keeper, id, &Message::Claim { id, key }, self.config.heartbeat).await {
+            Ok(Some(Answer::Verdict(verdict))) => Some(verdict),
             _ => None,
-        })
+        }
     }
 
     /// Another node wants to carry a call out.

@@ -121,6 +121,10 @@ impl Node {
                 self.requests.answer(id, envelope.from.tag, true, Answer::Verdict(verdict));
             }
             Message::Settled(records) => self.settled_elsewhere(records),
+            Message::Drain { id, order } => self.drained_by(envelope.from.tag, id, order),
+            Message::Draining { id, drains } => {
+                self.answered(id, envelope.from.tag, true, Answer::Drains(drains));
+            }
             Message::Found { id, known } => {
                 let answer = known.map_or(Answer::Refused, Answer::Known);
                 self.answered(id, envelope.from.tag, true, answer);
@@ -384,7 +388,8 @@ impl Node {
             | Answer::Reply(_)
             | Answer::Known(_)
             | Answer::Listed(_)
-            | Answer::Verdict(_) => {}
+            | Answer::Verdict(_)
+            | Answer::Drains(_) => {}
         }
     }
 }

@@ -7,24 +7,27 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::memory_bus::{MemoryBus, MemoryHub};
+use super::message::{Identity, Listening, Message, Vitals};
 use super::tests::{Quiet, TestNode, count, packet};
+use super::wire;
 use super::{Backlog, Bus, BusError, BusSink, BusState, ClusterConfig, ClusterFactory, Publication, Subject};
 use crate::adapter::AdapterFactory;
 use crate::adapter::Status;
+use crate::host::{DrainError, DrainOrder, NodeState, Standing};
 use crate::selector::Selector;
 
-/// A node of the first version: it neither says nor hears what that did not know.
-struct OldBus(Arc<MemoryBus>);
+/// A node of an earlier version: it neither says nor hears what that did not know.
+struct OldBus(Arc<MemoryBus>, u8);
 
-struct OldEar(Arc<dyn BusSink>);
+struct OldEar(Arc<dyn BusSink>, u8);
 
-fn is_old(payload: &Bytes) -> bool {
-    payload[2] == 1
+fn is_known(payload: &Bytes, version: u8) -> bool {
+    payload[2] <= version
 }
 
 impl BusSink for OldEar {
     fn message(&self, subject: &str, payload: Bytes, backlog: Backlog) {
-        if is_old(&payload) {
+        if is_known(&payload, self.1) {
             self.0.message(subject, payload, backlog);
         }
     }
@@ -36,10 +39,10 @@ impl BusSink for OldEar {
 
 impl Bus for OldBus {
     fn start(&self, sink: Arc<dyn BusSink>) -> BoxFuture<'_, Result<(), BusError>> {
-        self.0.start(Arc::new(OldEar(sink)))
+        self.0.start(Arc::new(OldEar(sink, self.1)))
     }
     fn publish(&self, mut batch: Vec<Publication>) -> BoxFuture<'_, Result<(), BusError>> {
-        batch.retain(|publication| is_old(&publication.payload));
+        batch.retain(|publication| is_known(&publication.payload, self.1));
         self.0.publish(batch)
     }
     fn subscribe(&self, subjects: Vec<Subject>) -> BoxFuture<'_, Result<(), BusError>> {
@@ -61,7 +64,8 @@ impl Bus for OldBus {
 
 pub(super) async fn old_node(hub: &MemoryHub) -> TestNode {
     let bus = hub.bus();
-    let old = ClusterFactory::start(Arc::new(OldBus(bus.clone())), ClusterConfig::default()).await.unwrap();
+    let old =
+        ClusterFactory::start(Arc::new(OldBus(bus.clone(), 1)), ClusterConfig::default()).await.unwrap();
     TestNode { bus, adapter: old.namespace("/", Arc::new(Quiet)), factory: old }
 }
 
@@ -123,4 +127,32 @@ async fn nobody_listens_to_buckets_beside_the_first_version() {
     old.factory.shutdown().await;
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert!(new.iter().all(hashed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_of_version_2_is_not_told_to_drain() {
+    let hub = MemoryHub::new();
+    let new = TestNode::start(&hub).await;
+    let old = Identity { tag: "old-".parse().unwrap(), generation: 1 };
+    let vitals = Vitals { version: 2, ..Vitals::default() };
+    for message in [Message::Heartbeat, Message::Vitals(vitals)] {
+        hub.publish("all", wire::encode(old, &message));
+    }
+    let published = new.factory.counters().published.get();
+    let told = new.factory.drain(old.tag, DrainOrder::default()).await;
+    assert_eq!((told, new.factory.counters().published.get()), (Err(DrainError::TooOld), published));
+}
+
+/// What version 3 says of itself with its heartbeat, version 2 reads as far as it knows it.
+#[test]
+fn vitals_of_version_3_are_vitals_of_version_2_with_more_behind() {
+    let of = Identity { tag: "new-".parse().unwrap(), generation: 1 };
+    let listening = Some(Listening { exact: true, hashed: false, buckets: 7 });
+    let standing = Some(Standing { state: NodeState::Draining, connections: 9 });
+    let vitals = Vitals { version: 3, listening, ..Vitals::default() };
+    let known = wire::encode(of, &Message::Vitals(vitals));
+    let said = wire::encode(of, &Message::Vitals(Vitals { standing, ..vitals }));
+    // Behind the head and the length.
+    assert_eq!((said[2], &said[..16]), (2, &known[..16]));
+    assert!(said[20..].starts_with(&known[20..]));
 }

@@ -19,6 +19,8 @@ const MAGIC: [u8; 2] = *b"RC";
 /// nodes of different versions are one cluster while it is upgraded, as far as the older ones go. A layout never changes;
 /// a new one is a new kind.
 pub(crate) const VERSION: u8 = 3;
+/// Since this version nodes can be told to drain.
+pub(crate) const DRAINS: u8 = 3;
 /// Bytes of a message that are not its contents, at most; what remains of the broker's limit may be filled.
 pub(crate) const OVERHEAD: usize = 64;
 
@@ -80,6 +82,8 @@ pub(crate) fn encode(from: Identity, message: &Message) -> Bytes {
         Message::Claimed { id, verdict } => once::put_claimed(&mut out, *id, verdict),
         Message::Settled(records) => put_list(&mut out, records, once::put_record),
         Message::Reach(known) => reach::put_reach(&mut out, known),
+        Message::Drain { id, order } => host::put_drain(&mut out, *id, *order),
+        Message::Draining { id, drains } => host::put_draining(&mut out, *id, *drains),
     }
     out.freeze()
 }
@@ -115,6 +119,8 @@ fn version_and_kind(message: &Message) -> (u8, u8) {
         Message::Claimed { .. } => (2, 33),
         Message::Settled(_) => (2, 34),
         Message::Reach(_) => (3, 40),
+        Message::Drain { .. } => (DRAINS, 44),
+        Message::Draining { .. } => (DRAINS, 45),
     }
 }
 
@@ -168,12 +174,20 @@ fn put_broadcast(out: &mut BytesMut, broadcast: &Broadcast) {
 
 /// With a length, so that a later version may say more.
 fn put_vitals(out: &mut BytesMut, vitals: &Vitals) {
-    let Vitals { version, said_at, sockets, rooms, listening } = *vitals;
-    out.put_u32_le(if listening.is_some() { 30 } else { 25 });
+    let Vitals { version, said_at, sockets, rooms, listening, standing } = *vitals;
+    let standing = standing.filter(|_| listening.is_some());
+    out.put_u32_le(match (listening, standing) {
+        (None, _) => 25,
+        (Some(_), None) => 30,
+        (Some(_), Some(_)) => 30 + host::STANDING,
+    });
     out.put_u8(version);
     [said_at, sockets, rooms].into_iter().for_each(|number| out.put_u64_le(number));
     if let Some(listening) = listening {
         put_listening(out, listening);
+    }
+    if let Some(standing) = standing {
+        host::put_standing(out, standing);
     }
 }
 
@@ -256,7 +270,7 @@ fn put_answer(out: &mut BytesMut, answer: &Answer) {
             directory::put_listed(out, listed);
         }
         // What is no answer to a request says that there is none.
-        Answer::Refused | Answer::Known(_) | Answer::Verdict(_) => out.put_u8(6),
+        Answer::Refused | Answer::Known(_) | Answer::Verdict(_) | Answer::Drains(_) => out.put_u8(6),
     }
 }
 
@@ -294,6 +308,8 @@ pub(crate) fn decode(payload: Bytes) -> Result<Envelope, WireError> {
         33 => Message::Claimed { id: reader.u64()?, verdict: reader.verdict()? },
         34 => Message::Settled(reader.list(once::MIN_RECORD, Reader::record)?),
         40 => Message::Reach(reader.reach()?),
+        44 => Message::Drain { id: reader.u64()?, order: reader.drain_order()? },
+        45 => Message::Draining { id: reader.u64()?, drains: reader.drains()? },
         _ => return Err(WireError::Invalid),
     };
     if reader.0.has_remaining() || version_and_kind(&message).0 != version {
@@ -397,7 +413,8 @@ impl Reader {
         let (version, said_at) = (known.u8()?, known.u64()?);
         let (sockets, rooms) = (known.u64()?, known.u64()?);
         let listening = known.0.has_remaining().then(|| known.listening()).transpose()?;
-        Ok(Vitals { version, said_at, sockets, rooms, listening })
+        let standing = known.0.has_remaining().then(|| known.standing()).transpose()?;
+        Ok(Vitals { version, said_at, sockets, rooms, listening, standing })
     }
 
     fn listening(&mut self) -> Result<Listening, WireError> {
@@ -447,6 +464,8 @@ impl Reader {
 
 #[path = "wire_directory.rs"]
 mod directory;
+#[path = "wire_host.rs"]
+mod host;
 #[path = "wire_once.rs"]
 mod once;
 #[path = "wire_reach.rs"]

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cluster::directory::{Announced, Entry, Known, Part, Query, Slot, Update};
+use crate::host::{DrainOrder, Drains, NodeState, Standing};
 use crate::reach::{Reach, ReachKey};
 
 fn from() -> Identity {
@@ -28,6 +29,8 @@ fn selector() -> Selector {
 }
 
 const LISTENING: Option<Listening> = Some(Listening { exact: true, hashed: true, buckets: 16_384 });
+const STANDING: Standing = Standing { state: NodeState::Draining, connections: 0x0102 };
+
 fn update() -> Update {
     let of = Identity { tag: "dead".parse().unwrap(), generation: 3 };
     let announced = Announced { number: 9, occupied: true };
@@ -106,7 +109,15 @@ fn every_message() -> Vec<Message> {
         response(Answer::Asked(vec![id("a"), id("b")])),
         response(Answer::Settled(vec![(id("a"), Some(binary_args())), (id("b"), None)])),
         response(Answer::Refused),
-        Message::Vitals(Vitals { version: 2, said_at: 3, sockets: 4, rooms: 5, listening: LISTENING }),
+        Message::Vitals(Vitals {
+            version: 2,
+            said_at: 3,
+            sockets: 4,
+            rooms: 5,
+            listening: LISTENING,
+            standing: None,
+        }),
+        Message::Vitals(Vitals { listening: LISTENING, standing: Some(STANDING), ..Vitals::default() }),
         Message::Vitals(Vitals { version: 2, ..Vitals::default() }),
         Message::Buried { generation: 6 },
         Message::Cancel { id: 7 },
@@ -122,6 +133,9 @@ fn every_message() -> Vec<Message> {
         Message::Found { id: 5, known: Some(known()) },
         Message::Reach(reach("10.1.2.3:3002")),
         Message::Reach(reach("[fd00::1]:3002")),
+        Message::Drain { id: 6, order: DrainOrder::default() },
+        Message::Drain { id: 6, order: DrainOrder { delay: Some(timeout), period: None } },
+        Message::Draining { id: 6, drains: Drains { already: true, connections: 7 } },
     ]
 }
 
@@ -158,14 +172,14 @@ fn what_version_1_said_is_understood_and_said_in_the_same_way() {
     }
     // What it did not know carries a later version, which it counts and leaves alone.
     for message in messages {
-        let version = if matches!(message, Message::Reach(_)) { 3 } else { 2 };
-        assert_eq!(encode(from(), &message)[2], version, "{message:?}");
+        let is_of_3 = matches!(message, Message::Reach(_) | Message::Drain { .. } | Message::Draining { .. });
+        assert_eq!(encode(from(), &message)[2], if is_of_3 { 3 } else { 2 }, "{message:?}");
     }
 }
 
 #[test]
 fn a_later_version_may_say_more_of_itself() {
-    let vitals = Vitals { version: 3, listening: LISTENING, ..Vitals::default() };
+    let vitals = Vitals { version: 4, listening: LISTENING, standing: Some(STANDING), ..Vitals::default() };
     let mut bytes = encode(from(), &Message::Vitals(vitals)).to_vec();
     bytes[16] += 4;
     bytes.extend(b"more");
@@ -219,7 +233,7 @@ fn a_list_that_says_to_be_longer_than_the_message_allocates_nothing() {
 
 proptest! {
     #[test]
-    fn any_bytes_decode_to_something(version in 1_u8..4, kind in 0_u8..48, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_decode_to_something(version in 1_u8..=VERSION, kind in 0_u8..52, body in proptest::collection::vec(any::<u8>(), 0..200)) {
         let mut bytes = encode(from(), &Message::Hello).to_vec();
         (bytes[2], bytes[3]) = (version, kind);
         bytes.extend(body);
@@ -291,6 +305,43 @@ fn reach_golden_bytes() {
     bytes[16] += 4;
     bytes.extend(b"more");
     assert_eq!(decode(bytes.into()).unwrap().message, Message::Reach(reach("10.1.2.3:3002")));
+}
+
+/// The bytes of what concerns the process behind a node.
+#[test]
+fn host_golden_bytes() {
+    let (delay, period) = (Duration::from_millis(3), Duration::from_millis(0x0102));
+    let unsaid = "ff".repeat(8);
+    let vitals = Vitals { version: 3, listening: LISTENING, standing: Some(STANDING), ..Vitals::default() };
+    let cases = [
+        (
+            Message::Vitals(vitals),
+            "0207",
+            format!("2700000003{}0300400000020201000000000000", "00".repeat(24)),
+        ),
+        (
+            Message::Drain { id: 3, order: DrainOrder { delay: Some(delay), period: Some(period) } },
+            "032c",
+            "030000000000000003000000000000000201000000000000".to_owned(),
+        ),
+        (
+            Message::Drain { id: 3, order: DrainOrder::default() },
+            "032c",
+            format!("0300000000000000{unsaid}{unsaid}"),
+        ),
+        (
+            Message::Draining { id: 3, drains: Drains { already: true, connections: 2 } },
+            "032d",
+            "0300000000000000010200000000000000".to_owned(),
+        ),
+    ];
+    for (message, head, contents) in cases {
+        let bytes = encode(from(), &message);
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert_eq!(hex(&bytes[2..4]), head);
+        assert_eq!(hex(&bytes[16..]), contents, "{message:?}");
+        assert_eq!(decode(bytes).unwrap().message, message);
+    }
 }
 
 /// The bytes of what is said about calls that are carried out once.

@@ -8,6 +8,7 @@
 pub mod acks;
 pub mod broadcast;
 pub mod cluster;
+pub mod hosts;
 pub mod once;
 pub mod operations;
 pub mod order;
@@ -75,6 +76,10 @@ macro_rules! conformance_suite {
                 a_call_is_carried_out_once,
                 a_call_that_failed_is_carried_out_by_the_next,
                 what_was_carried_out_outlives_a_node,
+            }
+            hosts: {
+                processes_are_known,
+                a_process_is_told_to_drain,
             }
         }
     };

@@ -14,6 +14,7 @@ use super::LocalAdapter;
 use super::presence::{self, Changes, Watch};
 use crate::adapter::{Adapter, AdapterError, AdapterFactory, NamespaceEvents, NodeInfo, Status};
 use crate::counters::Counters;
+use crate::host::{DrainError, DrainOrder, Drains, Host, HostSlot};
 use crate::id::NodeTag;
 use crate::once::{Claimant, First, Once, OnceKey, Record, Table, Verdict};
 use crate::presence::PresenceEvent;
@@ -31,6 +32,7 @@ pub struct LocalFactory {
     changes: Arc<Changes>,
     counters: Arc<Counters>,
     tap: Arc<Tap>,
+    host: HostSlot,
     status: watch::Sender<Status>,
     once: Arc<Mutex<Table>>,
     calls: AtomicU64,
@@ -48,6 +50,7 @@ impl LocalFactory {
             namespaces: Arc::default(),
             changes,
             tap: Arc::default(),
+            host: HostSlot::default(),
             once: Arc::new(Mutex::new(Table::new(Arc::clone(&counters)))),
             counters,
             status: watch::Sender::new(Status::Ready),
@@ -112,6 +115,7 @@ impl AdapterFactory for LocalFactory {
             tag: self.node,
             sockets: Some(sum(LocalAdapter::socket_count)),
             rooms: Some(sum(LocalAdapter::room_count)),
+            standing: self.host.standing(),
             age: Duration::ZERO,
         }]
     }
@@ -139,6 +143,15 @@ impl AdapterFactory for LocalFactory {
             Verdict::Other => Once::Other,
         };
         ready(Ok(once)).boxed()
+    }
+
+    fn set_host(&self, host: &Arc<dyn Host>) {
+        self.host.set(host);
+    }
+
+    fn drain(&self, node: NodeTag, order: DrainOrder) -> BoxFuture<'static, Result<Drains, DrainError>> {
+        let told = if node == self.node { self.host.drain(order) } else { Err(DrainError::UnknownNode) };
+        ready(told).boxed()
     }
 
     fn shutdown(&self) -> BoxFuture<'static, ()> {

@@ -112,6 +112,7 @@ pub(crate) async fn stats(State(api): State<Api>) -> axum::Json<Value> {
 }
 
 /// A node as it said with its last sign of life. The age spares the page a comparison of clocks.
-fn of_node(NodeInfo { tag, sockets, rooms, age }: NodeInfo) -> Value {
-    json!({ "id": tag, "sockets": sockets, "rooms": rooms, "age_seconds": age.as_secs_f64() })
+fn of_node(NodeInfo { tag, sockets, rooms, standing, age }: NodeInfo) -> Value {
+    let state = standing.map(|standing| standing.state.as_str());
+    json!({ "id": tag, "state": state, "sockets": sockets, "rooms": rooms, "age_seconds": age.as_secs_f64() })
 }

@@ -13,5 +13,5 @@ mod webhook;
 
 pub use clients::Revocations;
 pub use events::{DeadLetters, SetupError};
-pub use node::{Node, NodeStats};
+pub use node::{Node, NodeStats, Phase};
 pub use problem::{Code, Problem};

@@ -25,8 +25,11 @@ pub trait Node: Send + Sync + 'static {
         None
     }
 
-    /// Whether clients are taken: the listeners stand and the node is not draining.
-    fn is_serving(&self) -> bool;
+    /// Whether clients are taken, as far as that is up to this process.
+    fn phase(&self) -> Phase;
+
+    /// Its open connections.
+    fn connections(&self) -> usize;
 
     /// What the node counts.
     fn metrics(&self) -> &Arc<Metrics>;
@@ -41,14 +44,32 @@ pub trait Node: Send + Sync + 'static {
 
     /// Why the node is not ready, if it is not.
     fn unready(&self) -> Option<&'static str> {
-        if !self.is_serving() {
-            return Some("not_serving");
-        }
-        match *self.factory().status().borrow() {
-            Status::Ready => None,
-            Status::Unavailable => Some("broker_unavailable"),
+        match self.phase() {
+            Phase::Starting => Some("not_serving"),
+            Phase::Draining => Some("draining"),
+            Phase::Serving | Phase::Full if self.is_cut_off() => Some("broker_unavailable"),
+            Phase::Full => Some("full"),
+            Phase::Serving => None,
         }
     }
+
+    /// Whether the broker is away.
+    fn is_cut_off(&self) -> bool {
+        *self.factory().status().borrow() == Status::Unavailable
+    }
+}
+
+/// Whether a node takes clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The listeners do not stand yet.
+    Starting,
+    /// It does.
+    Serving,
+    /// It has as much as it takes, and other nodes take clients.
+    Full,
+    /// It sends its clients away and ends.
+    Draining,
 }
 
 /// Figures of a node that no metric holds.

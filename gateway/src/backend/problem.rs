@@ -39,6 +39,8 @@ pub enum Code {
     InProgress,
     /// The call with this idempotency key was carried out; its answer was too long to be kept.
     AnswerNotKept,
+    /// The node is of a version that cannot be told so.
+    NodeTooOld,
     /// A fault of the gateway.
     Internal,
 }
@@ -61,6 +63,7 @@ impl Code {
             Self::IdempotencyMismatch => "idempotency_mismatch",
             Self::InProgress => "in_progress",
             Self::AnswerNotKept => "answer_not_kept",
+            Self::NodeTooOld => "node_too_old",
             Self::Internal => "internal",
         }
     }
@@ -77,7 +80,9 @@ impl Code {
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Self::IdempotencyMismatch | Self::InProgress | Self::AnswerNotKept => StatusCode::CONFLICT,
+            Self::IdempotencyMismatch | Self::InProgress | Self::AnswerNotKept | Self::NodeTooOld => {
+                StatusCode::CONFLICT
+            }
             Self::BrokerUnavailable | Self::Overloaded | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }

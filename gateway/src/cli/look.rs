@@ -19,6 +19,8 @@ pub(super) async fn nodes(node: &Node) -> Result<String, CliError> {
             let here = if &item["id"] == me { "*" } else { "" };
             vec![
                 text(&item["id"]),
+                text(&item["state"]),
+                text(&item["connections"]),
                 text(&item["sockets"]),
                 text(&item["rooms"]),
                 text(&item["as_of"]),
@@ -26,7 +28,7 @@ pub(super) async fn nodes(node: &Node) -> Result<String, CliError> {
             ]
         })
         .collect();
-    Ok(table(&["node", "sockets", "rooms", "as of", ""], &rows))
+    Ok(table(&["node", "state", "connections", "sockets", "rooms", "as of", ""], &rows))
 }
 
 /// `roomcast rooms`: all of them, or who is in one.
@@ -76,7 +78,7 @@ fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "?".to_owned(),
         Value::String(text) => text.clone(),
@@ -87,7 +89,7 @@ fn text(value: &Value) -> String {
 /// What does not stand for itself in a segment of a path (RFC 3986, section 3.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-fn escaped(segment: &str) -> String {
+pub(super) fn escaped(segment: &str) -> String {
     utf8_percent_encode(segment, SEGMENT).to_string()
 }
 

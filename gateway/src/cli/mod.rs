@@ -3,6 +3,7 @@
 //! Owns the flags and which key each one sets. Serving is not done here.
 
 mod bench;
+mod drain;
 mod emit;
 mod healthcheck;
 mod look;
@@ -96,6 +97,23 @@ pub enum Command {
     },
     /// Show the nodes of the cluster
     Nodes {
+        /// Which node to ask
+        #[command(flatten)]
+        remote: Remote,
+        /// Where the configuration is
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Have a node send its clients away, one after the other, and end
+    Drain {
+        /// The node [default: the one that is asked]
+        node: Option<String>,
+        /// How long it still takes clients [default: its configuration]
+        #[arg(long, value_name = "TIME")]
+        delay: Option<String>,
+        /// Over how long it closes its connections [default: its configuration]
+        #[arg(long, value_name = "TIME")]
+        period: Option<String>,
         /// Which node to ask
         #[command(flatten)]
         remote: Remote,
@@ -260,6 +278,10 @@ pub async fn ask(command: Command) -> ExitCode {
         },
         Command::Nodes { remote, options } => match remote.node(options) {
             Ok(node) => look::nodes(&node).await,
+            Err(error) => Err(error),
+        },
+        Command::Drain { node, delay, period, remote, options } => match remote.node(options) {
+            Ok(asked) => drain::drain(&asked, node.as_deref(), delay.as_deref(), period.as_deref()).await,
             Err(error) => Err(error),
         },
         Command::Bench { bench, options } => match options.load() {

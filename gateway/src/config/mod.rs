@@ -6,27 +6,32 @@
 #![allow(rustdoc::bare_urls, reason = "the same text stands in the commented configuration file")]
 
 mod adapter;
+mod admission;
 mod api;
 mod auth;
 mod backend;
 mod backend_checks;
 mod cookie;
 mod cors;
+mod drain;
 mod engine;
 mod error;
 mod ingest;
 mod ingest_checks;
+mod lifecycle_checks;
 mod limits;
 mod listener;
 mod listener_checks;
 mod load;
 mod log;
 mod mailbox;
+mod memory;
 mod namespace;
 mod pattern;
 mod peer;
 mod peer_checks;
 mod public;
+mod rebalance;
 mod reference;
 mod reload;
 mod route;
@@ -38,6 +43,7 @@ mod unknown;
 mod validate;
 
 pub use adapter::{Adapter, AdapterKind, Nats, Outbox, Redis, RedisPubSub, Tls};
+pub use admission::Admission;
 pub use api::{Api, ApiJwt, ApiKey, ApiScope};
 
 pub use auth::{Auth, Jwt, JwtAlgorithm};
@@ -45,6 +51,7 @@ pub use backend::Backend;
 pub(crate) use backend_checks::signing_key;
 pub use cookie::{Cookie, SameSite};
 pub use cors::Cors;
+pub use drain::Drain;
 pub use engine::{Engine, HttpCompression, PerMessageDeflate, Transport};
 pub use error::{ConfigError, Place, Problem};
 pub use ingest::{Ingest, IngestEmitter, IngestNats, IngestRedis, IngestStream};
@@ -53,12 +60,14 @@ pub use listener::{ClientCertificates, ForwardedHeader, ListenerTls, Network, Pr
 pub use load::{Loaded, Override, Sources};
 pub use log::{Log, LogFormat};
 pub use mailbox::Mailbox;
+pub use memory::MemoryLimit;
 pub(crate) use namespace::is_user_room;
 pub use namespace::{Access, Namespace, RoomRule};
 pub use pattern::RoomPattern;
 pub use peer::Peer;
 pub use public::Public;
 pub(crate) use public::is_same_origin;
+pub use rebalance::Rebalance;
 pub use reload::Reload;
 pub use route::{Mode, Route};
 pub use secret::{Secret, SecretError, SecretUrl};
@@ -86,6 +95,9 @@ section! {
         mailbox: Mailbox,
         auth: Auth,
         limits: Limits,
+        admission: Admission,
+        drain: Drain,
+        rebalance: Rebalance,
         log: Log,
         reload: Reload,
     }

@@ -9,8 +9,8 @@ use super::{Config, units};
 
 section! {
     /// Settings that change while the node runs: keys of the API, rules and routes of namespaces, authentication, limits,
-    /// backends and the level of logs. Everything else needs a restart, and is told. A configuration with a fault changes
-    /// nothing. SIGHUP has it read again at once.
+    /// admission, draining, rebalancing, backends and the level of logs. Everything else needs a restart, and is told. A
+    /// configuration with a fault changes nothing. SIGHUP has it read again at once.
     pub struct Reload {
         /// How often the file, and the files of secrets, are read again. "0s": only at SIGHUP.
         #[serde(with = "units::duration")]
@@ -28,6 +28,9 @@ impl Config {
         config.namespaces.clone_from(&new.namespaces);
         config.auth.clone_from(&new.auth);
         config.limits.clone_from(&new.limits);
+        config.admission.clone_from(&new.admission);
+        config.drain.clone_from(&new.drain);
+        config.rebalance.clone_from(&new.rebalance);
         config.backends.clone_from(&new.backends);
         config.log.level.clone_from(&new.log.level);
         config.reload.clone_from(&new.reload);

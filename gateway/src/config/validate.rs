@@ -38,6 +38,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     super::listener_checks::check(config, &mut problems);
     super::ingest_checks::check(config, &mut problems);
     super::backend_checks::check(config, &mut problems);
+    super::lifecycle_checks::check(config, &mut problems);
     if !log::is_filter(&config.log.level) {
         problems.push(form("log.level", &config.log.level, "a level or a list of target=level"));
     }

@@ -61,6 +61,8 @@ pub(super) struct Core {
     connect_by: Option<Instant>,
     /// Why the sockets ended, if it was not the session's end that ended them.
     ended: Option<DisconnectReason>,
+    /// Why the connection is to end as soon as no handler waits.
+    leaving: Option<DisconnectReason>,
     /// Whether this connection wants compressed frames.
     pub(super) compression: Option<roomcast_protocol::websocket::Negotiated>,
 }
@@ -94,6 +96,7 @@ impl Core {
             must_listen: false,
             connect_by,
             ended: None,
+            leaving: None,
             compression: None,
         }
     }
@@ -182,6 +185,21 @@ impl Core {
         tracing::debug!(%violation, "a client broke the protocol");
         self.engine.metrics.violation(violation.code());
         self.end(DisconnectReason::ForcedClose, now, cx);
+    }
+
+    /// Ends a connection that was told to go, once nothing is under way: handlers that wait still owe acks. True if it did.
+    pub(super) fn leave_if_settled(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+        if !self.is_idle() || !self.held_events.is_empty() {
+            return false;
+        }
+        let Some(reason) = self.leaving.take() else { return false };
+        self.end(reason, now, cx);
+        true
+    }
+
+    /// True when the server ended the connection so that its client comes back.
+    pub(super) fn is_sent_away(&self) -> bool {
+        matches!(self.ended, Some(DisconnectReason::ServerShuttingDown | DisconnectReason::Rebalanced))
     }
 
     /// Ends the sockets now and the session after what waits was sent.
@@ -429,6 +447,10 @@ impl Core {
                 Item::Close(CloseCause::ServerShutdown) => {
                     self.end(DisconnectReason::ServerShuttingDown, now, cx);
                 }
+                Item::Close(CloseCause::Draining) => {
+                    self.leaving = Some(DisconnectReason::ServerShuttingDown);
+                }
+                Item::Close(CloseCause::Rebalanced) => self.leaving = Some(DisconnectReason::Rebalanced),
                 Item::Close(CloseCause::Fenced) => self.end(DisconnectReason::NodeFenced, now, cx),
                 Item::Close(CloseCause::SlowConsumer) => {
                     self.detach_all(DisconnectReason::SlowConsumer, cx);

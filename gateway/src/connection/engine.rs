@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use roomcast_adapter::{AdapterFactory, CloseCause, Mailbox, MailboxLimits};
+use roomcast_adapter::{AdapterFactory, Mailbox, MailboxLimits};
 use roomcast_protocol::engineio::{SessionConfig, Transport};
 use roomcast_protocol::socketio::ClientLimits;
 use roomcast_protocol::websocket::DeflateConfig;
 
+use super::farewell::Lingering;
 use super::sessions::Sessions;
-use super::{ConnectionShared, EngineHandler, Limits, Place, SessionId};
+use super::{Admission, ConnectionShared, EngineHandler, Limits, Place, SessionId};
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
 use crate::namespace::{Handshake, Registry};
@@ -28,10 +29,13 @@ pub(crate) struct Engine {
     pub(crate) registry: Registry,
     pub(crate) sessions: Sessions,
     pub(crate) limits: Limits,
+    pub(crate) admission: Admission,
     pub(crate) metrics: Arc<Metrics>,
     /// Set for a server that speaks Engine.IO only.
     pub(crate) raw: Option<Arc<dyn EngineHandler>>,
-    closing: AtomicBool,
+    /// No new session is taken.
+    pub(super) closing: AtomicBool,
+    pub(super) lingering: Lingering,
 }
 
 impl Engine {
@@ -76,9 +80,11 @@ impl Engine {
             registry: Registry::new(factory, Arc::clone(&metrics), engine.max_rooms_per_socket),
             sessions: Sessions::new(),
             limits: Limits::new(config.limits.clone()),
+            admission: Admission::new(config.admission.clone()),
             metrics,
             raw,
             closing: AtomicBool::new(false),
+            lingering: Lingering::default(),
             config,
         })
     }
@@ -94,19 +100,8 @@ impl Engine {
         ConnectionShared::new(id, Mailbox::new(self.mailbox_limits), handshake, transport, place)
     }
 
-    /// Takes a place for a new session, unless the node is full or going away.
-    pub(crate) fn reserve(&self) -> bool {
-        !self.is_closing() && self.sessions.reserve(self.config.public.max_connections)
-    }
-
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
-    }
-
-    /// Ends every connection: "server shutting down". New ones are refused.
-    pub(crate) fn close(&self) {
-        self.closing.store(true, Ordering::Relaxed);
-        self.sessions.for_each(|session| session.shared.mailbox.close(CloseCause::ServerShutdown));
     }
 }
 

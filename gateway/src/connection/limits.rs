@@ -21,18 +21,18 @@ const UNIT: u64 = 1_000;
 
 /// So many a second, and so many at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rate {
+pub(super) struct Rate {
     per_second: u32,
     burst: u32,
 }
 
 impl Rate {
-    fn new(per_second: u32, burst: Option<u32>) -> Self {
+    pub(super) fn new(per_second: u32, burst: Option<u32>) -> Self {
         Self { per_second, burst: burst.unwrap_or(per_second.saturating_mul(BURST_SECONDS)).max(1) }
     }
 }
 
-/// A token bucket: what one socket or address has left of its rate.
+/// A token bucket: what one socket, address or node has left of its rate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bucket {
     /// In thousandths.
@@ -42,12 +42,12 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    fn full(rate: Rate, now: u64) -> Self {
+    pub(super) fn full(rate: Rate, now: u64) -> Self {
         Self { left: u64::from(rate.burst) * UNIT, at: now }
     }
 
     /// Takes one, if there is one.
-    fn take(&mut self, rate: Rate, now: u64) -> bool {
+    pub(super) fn take(&mut self, rate: Rate, now: u64) -> bool {
         // So many a second are as many thousandths a millisecond.
         let gained = now.saturating_sub(self.at).saturating_mul(u64::from(rate.per_second));
         self.left = self.left.saturating_add(gained).min(u64::from(rate.burst) * UNIT);

@@ -3,9 +3,12 @@
 //! The task knows bytes through its transport and everybody else through its [`Mailbox`]; nothing else touches its state,
 //! and there is no lock around it.
 
+mod admission;
 mod core;
 mod engine;
+mod farewell;
 mod limits;
+mod pace;
 mod raw;
 mod scratch;
 mod sessions;
@@ -15,10 +18,12 @@ mod wire;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use roomcast_adapter::Mailbox;
+use roomcast_adapter::{CloseCause, Mailbox};
 use roomcast_protocol::engineio::Transport;
 
+pub(crate) use admission::Admission;
 pub(crate) use engine::Engine;
+pub(crate) use farewell::{Leaving, Linger};
 pub(crate) use limits::{Bucket, Limits, Place};
 pub use raw::{EngineHandler, EngineSocket};
 pub(crate) use scratch::with_scratch;
@@ -35,6 +40,8 @@ pub(crate) struct ConnectionShared {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) handshake: Handshake,
     transport: AtomicU8,
+    /// It was told to go, so that its client comes back.
+    sent_away: AtomicBool,
     /// A POST is being read.
     posting: AtomicBool,
     /// Its place among the connections of its address, where those are counted.
@@ -59,7 +66,8 @@ impl ConnectionShared {
         place: Option<Place>,
     ) -> Arc<Self> {
         let (kind, posting) = (AtomicU8::new(0), AtomicBool::new(false));
-        let shared = Self { id, mailbox, handshake, transport: kind, posting, place };
+        let sent_away = AtomicBool::new(false);
+        let shared = Self { id, mailbox, handshake, transport: kind, sent_away, posting, place };
         shared.set_transport(transport);
         Arc::new(shared)
     }
@@ -73,6 +81,19 @@ impl ConnectionShared {
 
     pub(crate) fn set_transport(&self, transport: Transport) {
         self.transport.store(u8::from(transport == Transport::WebSocket), Ordering::Relaxed);
+    }
+
+    /// Tells it to go once the acks of its events are written. False if it was told before.
+    pub(crate) fn send_away(&self, cause: CloseCause) -> bool {
+        let first = !self.sent_away.swap(true, Ordering::Relaxed);
+        if first {
+            self.mailbox.close(cause);
+        }
+        first
+    }
+
+    pub(crate) fn is_sent_away(&self) -> bool {
+        self.sent_away.load(Ordering::Relaxed)
     }
 
     /// Takes the turn to post, unless another POST has it.

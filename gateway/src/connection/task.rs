@@ -18,7 +18,7 @@ use tokio::time::Sleep;
 
 use super::core::Core;
 use super::engine::metrics_transport;
-use super::{ConnectionShared, Engine, Session, Signal, Wire, WireQueue, with_scratch};
+use super::{ConnectionShared, Engine, Linger, Session, Signal, Wire, WireQueue, with_scratch};
 use crate::metrics::UpgradeResult;
 use crate::transport::{Command, Flush, PollAnswer, Polling, WebSocket, close_frame};
 
@@ -190,7 +190,7 @@ impl Connection {
             self.probe = Some(Box::new(Probe { websocket, wire: WireQueue::default() }));
         } else {
             self.core.engine.metrics.upgrades.inc(UpgradeResult::Refused);
-            close(websocket, WireQueue::default(), None);
+            close(&self.core.engine, websocket, WireQueue::default(), None);
         }
     }
 
@@ -271,7 +271,7 @@ impl Connection {
 
     fn drop_probe(&mut self, code: Option<CloseCode>) {
         if let Some(probe) = self.probe.take() {
-            close(probe.websocket, probe.wire, code);
+            close(&self.core.engine, probe.websocket, probe.wire, code);
         }
     }
 
@@ -365,7 +365,10 @@ impl Connection {
                 polling.answer(&mut self.core.wire, &self.core.engine.metrics);
             }
             Link::WebSocket(websocket) if !self.core.is_slow() => {
-                close(websocket, std::mem::take(&mut self.core.wire), self.close_code);
+                // As servers say it (RFC 6455, section 7.4.1). Clients of Socket.IO reconnect whatever the code.
+                let going_away = self.core.is_sent_away().then_some(CloseCode::GOING_AWAY);
+                let (wire, code) = (std::mem::take(&mut self.core.wire), self.close_code.or(going_away));
+                close(&self.core.engine, websocket, wire, code);
             }
             Link::WebSocket(_) | Link::Gone => {}
         }
@@ -448,6 +451,7 @@ impl Future for Connection {
             progress |= this.carry_out(cx);
             progress |= this.poll_mail(now, cx);
             progress |= this.poll_timer(cx);
+            progress |= this.core.leave_if_settled(now, cx);
             progress |= this.carry_out(cx);
             progress |= this.flush(cx);
             progress |= this.flush_probe(cx);
@@ -533,9 +537,13 @@ fn read(
 }
 
 /// Says goodbye on a WebSocket in a task of its own, for two seconds at most.
-fn close(websocket: WebSocket, mut wire: WireQueue, code: Option<CloseCode>) {
+fn close(engine: &Arc<Engine>, websocket: WebSocket, mut wire: WireQueue, code: Option<CloseCode>) {
     wire.push(close_frame(code));
-    tokio::spawn(websocket.close(wire));
+    let linger = Linger::new(engine);
+    tokio::spawn(async move {
+        websocket.close(wire).await;
+        drop(linger);
+    });
 }
 
 #[cfg(test)]

@@ -67,6 +67,8 @@ labels! {
         SlowConsumer = "slow_consumer",
         /// The cluster took this node for dead, and its sockets with it.
         NodeFenced = "node_fenced",
+        /// The node had more than its share of the connections.
+        Rebalanced = "rebalanced",
     }
 
     /// Why a handshake was refused: the code that Engine.IO answers with, or what it has no code for.
@@ -93,6 +95,26 @@ labels! {
         IpConnections = "ip_connections",
         /// The address connects more often than `limits.connects_per_ip`.
         IpRate = "ip_rate",
+        /// The node takes no more than `admission.handshakes_per_second`.
+        Rate = "rate",
+        /// The process has more than `admission.max_memory`.
+        Memory = "memory",
+    }
+
+    /// Why a connection was closed so that its client comes back.
+    SentAway("cause") {
+        /// The node drains.
+        Drain = "drain",
+        /// The node had more than its share of the connections.
+        Rebalance = "rebalance",
+    }
+
+    /// Of what a node has as much as it takes.
+    Fullness("of") {
+        /// `public.max_connections`.
+        Connections = "connections",
+        /// `admission.max_memory`.
+        Memory = "memory",
     }
 
     /// Where connections come in.
@@ -329,5 +351,8 @@ mod tests {
         places_fit::<ForwardedResult>();
         places_fit::<Listener>();
         places_fit::<ConnectionRefusal>();
+        places_fit::<Refusal>();
+        places_fit::<SentAway>();
+        places_fit::<Fullness>();
     }
 }

@@ -28,7 +28,8 @@ pub use family::{Counters, Gauges};
 pub use forwards::ForwardMetrics;
 pub use labels::{
     AuthRefusal, BackendDrop, CloseReason, ConnectionRefusal, ForwardResult, ForwardSide, ForwardedResult,
-    JwksFetch, Label, Listener, PacketKind, Refusal, ReloadResult, SessionEnd, UpgradeResult,
+    Fullness, JwksFetch, Label, Listener, PacketKind, Refusal, ReloadResult, SentAway, SessionEnd,
+    UpgradeResult,
 };
 pub use listeners::ListenerMetrics;
 pub use source::{Source, SourceKind};
@@ -67,6 +68,16 @@ pub struct Metrics {
     pub disconnects: Counters<CloseReason>,
     /// Handshakes and requests that were refused.
     pub handshakes_refused: Counters<Refusal>,
+    /// Connections that were closed so that their clients come back, to this node or to another one.
+    pub sent_away: Counters<SentAway>,
+    /// 1 while the node drains.
+    pub draining: IntGauge,
+    /// 1 while the node gives connections away to others.
+    pub rebalancing: IntGauge,
+    /// Times the node gave up: who was sent away came back to it.
+    pub rebalance_gave_up: IntCounter,
+    /// 1 while the node has as much as it takes.
+    pub full: Gauges<Fullness>,
     /// Upgrades from polling to WebSocket.
     pub upgrades: Counters<UpgradeResult>,
     /// Packets from clients.
@@ -121,6 +132,11 @@ impl Metrics {
             registry.register(Box::new(counter.clone())).expect("a name of its own");
             counter
         };
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::with_opts(opts(name, help)).expect("a valid name");
+            registry.register(Box::new(gauge.clone())).expect("a name of its own");
+            gauge
+        };
         let counters = |name: &str, help: &str, labels: &[&str]| {
             let counters = IntCounterVec::new(opts(name, help), labels).expect("a valid name");
             registry.register(Box::new(counters.clone())).expect("a name of its own");
@@ -156,6 +172,18 @@ impl Metrics {
                 "handshakes_refused_total",
                 "Handshakes and requests that were refused.",
             ),
+            sent_away: Counters::new(
+                &registry,
+                "connections_sent_away_total",
+                "Connections that were closed so that their clients come back, here or to another node.",
+            ),
+            draining: gauge("draining", "1 while the node drains."),
+            rebalancing: gauge("rebalancing", "1 while the node gives connections away to others."),
+            rebalance_gave_up: counter(
+                "rebalance_gave_up_total",
+                "Times the node stopped giving connections away, as their clients came back to it.",
+            ),
+            full: Gauges::new(&registry, "full", "1 while the node has as much as it takes."),
             upgrades: Counters::new(&registry, "upgrades_total", "Upgrades from polling to WebSocket."),
             reloads: Counters::new(
                 &registry,

@@ -220,9 +220,15 @@ impl Io {
         &self.engine.config.public
     }
 
+    /// What the connections of the node have in common.
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
     /// Limits of another configuration hold from now on.
     pub(crate) fn reload(&self, config: &Config) {
         self.engine.limits.reload(config.limits.clone());
+        self.engine.admission.reload(config.admission.clone());
     }
 
     /// The same server at another path, for the node's own console: the check of `public.origins` does not concern it.
@@ -271,7 +277,7 @@ impl Io {
     pub async fn close(&self) {
         self.engine.close();
         let ended = async {
-            while self.connection_count() > 0 {
+            while !self.engine.is_deserted() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

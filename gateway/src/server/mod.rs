@@ -1,13 +1,18 @@
 //! Servers: the embedding API's entry, the accept loop, and the binary's life from start to end.
 
+mod capacity;
 mod certificates;
 mod counters;
+mod drain;
 mod ingest;
 mod io;
+mod lifecycle;
 mod listener;
+mod memory;
 mod node;
 mod outages;
 mod peer;
+mod rebalance;
 mod reload;
 mod run;
 

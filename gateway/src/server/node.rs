@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use roomcast_adapter::{Adapter, AdapterFactory};
+use roomcast_adapter::{Adapter, AdapterFactory, DrainOrder, Drains, Host, NodeState, Standing};
 use roomcast_protocol::socketio::Args;
 
 use super::Io;
+use super::capacity::Full;
+use super::lifecycle::Lifecycle;
 use crate::backend::clients::Clients;
-use crate::backend::{DeadLetters, Node, NodeStats, Revocations};
+use crate::backend::{DeadLetters, Node, NodeStats, Phase, Revocations};
 use crate::config::{AdapterKind, Config};
 use crate::metrics::Metrics;
 
@@ -18,6 +20,8 @@ pub(super) struct GatewayNode {
     adapter: AdapterKind,
     clients: Arc<Clients>,
     serving: AtomicBool,
+    lifecycle: Arc<Lifecycle>,
+    full: Arc<Full>,
     dead_letters: Arc<DeadLetters>,
 }
 
@@ -26,9 +30,16 @@ impl GatewayNode {
         io: Io,
         adapter: AdapterKind,
         clients: Arc<Clients>,
+        lifecycle: Arc<Lifecycle>,
         dead_letters: Arc<DeadLetters>,
     ) -> Arc<Self> {
-        Arc::new(Self { io, adapter, clients, serving: AtomicBool::new(false), dead_letters })
+        let (serving, full) = (AtomicBool::new(false), Arc::default());
+        Arc::new(Self { io, adapter, clients, serving, lifecycle, full, dead_letters })
+    }
+
+    /// Whether it has as much as it takes.
+    pub(super) fn full(&self) -> &Arc<Full> {
+        &self.full
     }
 
     /// Keys of tokens and limits of another configuration hold from now on.
@@ -37,9 +48,25 @@ impl GatewayNode {
         self.io.reload(config);
     }
 
-    /// Whether clients are taken: what readiness says first.
-    pub(super) fn set_serving(&self, serving: bool) {
-        self.serving.store(serving, Ordering::Release);
+    /// The listeners stand.
+    pub(super) fn set_serving(&self) {
+        self.serving.store(true, Ordering::Release);
+    }
+}
+
+impl Host for GatewayNode {
+    fn standing(&self) -> Standing {
+        let state = match (self.phase(), self.unready()) {
+            (Phase::Draining, _) => NodeState::Draining,
+            (_, Some(_)) => NodeState::Unready,
+            (_, None) => NodeState::Ready,
+        };
+        Standing { state, connections: self.connections() as u64 }
+    }
+
+    fn drain(&self, order: DrainOrder) -> Drains {
+        let already = !self.lifecycle.order(order);
+        Drains { already, connections: self.connections() as u64 }
     }
 }
 
@@ -62,8 +89,20 @@ impl Node for GatewayNode {
         Some(&self.dead_letters)
     }
 
-    fn is_serving(&self) -> bool {
-        self.serving.load(Ordering::Acquire)
+    fn phase(&self) -> Phase {
+        if self.lifecycle.is_ending() {
+            Phase::Draining
+        } else if !self.serving.load(Ordering::Acquire) {
+            Phase::Starting
+        } else if self.full.is_unready() {
+            Phase::Full
+        } else {
+            Phase::Serving
+        }
+    }
+
+    fn connections(&self) -> usize {
+        self.io.connection_count()
     }
 
     fn metrics(&self) -> &Arc<Metrics> {

@@ -1,7 +1,7 @@
 //! The life of the binary: what starts after what, and how it ends.
 //!
 //! A node takes clients last: its adapter stands, its API answers, and only then is it ready. It goes in the other order:
-//! not ready first, no new clients, then the connections, then the cluster.
+//! not ready first, no new clients, then the connections (`drain`), then the backends and the cluster.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -15,17 +15,21 @@ use parking_lot::Mutex;
 use roomcast_adapter::cluster::{Bus, BusError, ClusterConfig, ClusterFactory};
 use roomcast_adapter::nats::NatsBus;
 use roomcast_adapter::redis::{PubSub, RedisBus, RedisConfig};
-use roomcast_adapter::{AdapterFactory, LinkStats, LocalFactory};
+use roomcast_adapter::{AdapterFactory, Host, LinkStats, LocalFactory};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 use super::certificates;
 use super::counters::{ReadLink, export_counters, export_link};
+use super::drain::{drain, with_grace};
 use super::ingest::{adapter_nats, connect_nats, start_ingest, tls_files};
+use super::lifecycle::{Lifecycle, Stop, signals};
 use super::listener::{serve_api, serve_clients};
 use super::node::GatewayNode;
 use super::outages::export_outages;
 use super::peer::{Peers, PeersError};
+use super::rebalance::rebalance;
 use super::reload::{Target, apply, watch_sources};
 use super::{Io, IoBuilder};
 use crate::backend::calls::Calls;
@@ -40,8 +44,9 @@ use crate::tls::{Tls, TlsError};
 /// Where the console's own sockets connect, on the api listener.
 const CONSOLE_PATH: &str = "/console/socket.io/";
 
-/// How long what backends are to be told may take at the end.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long answers of the API that are under way may take at the end: a client that keeps its connection open must not keep
+/// the node alive.
+const API_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -90,8 +95,16 @@ pub enum RunError {
     },
 }
 
-/// Serves a configuration until SIGINT or SIGTERM: the binary's main job. Some of it may change meanwhile ([`Reload`]).
-/// Logs go to standard error.
+/// How a node that had started ended.
+enum Ended {
+    /// All in good order.
+    Drained,
+    /// It was told to end at once.
+    Cut,
+}
+
+/// Serves a configuration until SIGINT or SIGTERM, or until the API says that it is to drain: the binary's main job. Some of
+/// it may change meanwhile ([`Reload`]), and a second signal ends it at once. Logs go to standard error.
 ///
 /// [`Reload`]: crate::config::Reload
 pub async fn serve_configured(loaded: Loaded, sources: Sources) -> ExitCode {
@@ -100,8 +113,12 @@ pub async fn serve_configured(loaded: Loaded, sources: Sources) -> ExitCode {
     let metrics = Arc::new(Metrics::new());
     let (current, changes) = watch::channel(Arc::new(loaded.config));
     tokio::spawn(watch_sources(sources, current, Arc::clone(&metrics)));
-    match Box::pin(run_changing(changes, metrics, vec![set_level], stop_signal())).await {
-        Ok(()) => ExitCode::SUCCESS,
+    match Box::pin(run_changing(changes, metrics, vec![set_level], signals)).await {
+        Ok(Ended::Drained) => ExitCode::SUCCESS,
+        Ok(Ended::Cut) => {
+            tracing::error!("ended at once: what was under way is lost");
+            ExitCode::FAILURE
+        }
         Err(error) => {
             tracing::error!(%error, "the gateway did not start");
             ExitCode::FAILURE
@@ -109,26 +126,37 @@ pub async fn serve_configured(loaded: Loaded, sources: Sources) -> ExitCode {
     }
 }
 
-/// Runs a gateway until `shutdown` is ready. Where there is TLS, its files are looked at again meanwhile, also at SIGHUP.
+/// Runs a gateway until `shutdown` is ready, or the API says so. Then it drains as it is configured. Where there is TLS, its
+/// files are looked at again meanwhile, also at SIGHUP.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
     let (_, changes) = watch::channel(Arc::new(config));
+    let (tell, stops) = mpsc::channel(1);
+    let stop = async move {
+        shutdown.await;
+        let _ = tell.send(Stop::Terminate).await;
+        std::future::pending::<()>().await;
+    };
     // It is started once, and large: who awaits it need not hold all of it.
-    Box::pin(run_changing(changes, Arc::new(Metrics::new()), Vec::new(), shutdown)).await
+    let run = Box::pin(run_changing(changes, Arc::new(Metrics::new()), Vec::new(), || stops));
+    tokio::select! {
+        ended = run => ended.map(drop),
+        () = stop => Ok(()),
+    }
 }
 
-/// Runs a gateway whose settings may change, until `shutdown` is ready. `targets` take them up beside the gateway.
+/// Runs a gateway whose settings may change, until it is told to stop. `targets` take them up beside the gateway.
 async fn run_changing(
     changes: watch::Receiver<Arc<Config>>,
     metrics: Arc<Metrics>,
     mut targets: Vec<Target>,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), RunError> {
+    stops: impl FnOnce() -> mpsc::Receiver<Stop>,
+) -> Result<Ended, RunError> {
     let config = Arc::clone(&changes.borrow());
     let public_tls = certificates::load(Listener::Public, &config.public.tls, &metrics)?;
     let api_tls = certificates::load(Listener::Api, &config.api.tls, &metrics)?;
     let public = bind("public", config.public.listen).await?;
     let api = bind("api", config.api.listen).await?;
-    let watches = watch_certificates([&public_tls, &api_tls], &changes, &metrics);
+    let certificates = Background(watch_certificates([&public_tls, &api_tls], &changes, &metrics));
     let factory = start_adapter(&config, &metrics).await?;
     export_outages(&metrics, factory.status());
     let clients =
@@ -137,8 +165,15 @@ async fn run_changing(
     let io = Io::builder().config(Config::clone(&config)).adapter(Arc::clone(&factory)).metrics(metrics);
     let io = peers.into_iter().fold(io, IoBuilder::peers).only_configured_namespaces().build();
     let dead_letters = DeadLetters::new(io.metrics());
-    let node =
-        GatewayNode::new(io.clone(), config.adapter.kind, Arc::clone(&clients), Arc::clone(&dead_letters));
+    let lifecycle = Arc::new(Lifecycle::new(changes.clone()));
+    let node = GatewayNode::new(
+        io.clone(),
+        config.adapter.kind,
+        Arc::clone(&clients),
+        Arc::clone(&lifecycle),
+        Arc::clone(&dead_letters),
+    );
+    factory.set_host(&(Arc::clone(&node) as Arc<dyn Host>));
     let calls = Calls::new(Arc::clone(&node) as Arc<dyn Node>, config.engine.max_attachments);
     let calls = Arc::new(calls);
     let ingest_failed = |error: BusError| RunError::Ingest { error: error.into() };
@@ -167,8 +202,15 @@ async fn run_changing(
         console.layer(axum::middleware::from_fn_with_state(Arc::clone(&callers), http_api::own_page_only));
     let routes =
         http_api::router(Arc::clone(&node) as Arc<dyn Node>, Settings::new(&config, callers)).merge(console);
-    let settings = tokio::spawn(apply(changes, targets));
-    let (stop_api, api_stopped) = tokio::sync::oneshot::channel::<()>();
+    let background = Background(vec![
+        tokio::spawn(apply(changes.clone(), targets)),
+        tokio::spawn({
+            let (full, io, changes) = (Arc::clone(node.full()), io.clone(), changes.clone());
+            async move { full.watch(io, changes).await }
+        }),
+        tokio::spawn(rebalance(io.clone(), Arc::clone(&node) as Arc<dyn Node>, changes)),
+    ]);
+    let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api_address = api.local_addr().unwrap_or(config.api.listen);
     let api_task = tokio::spawn({
         let (config, metrics) = (Arc::clone(&config), Arc::clone(io.metrics()));
@@ -191,23 +233,41 @@ async fn run_changing(
     let ingest = ingest.map_err(ingest_failed)?;
     // The others know where to find the sessions of this node before it has any.
     io.serve_peers().await;
-    node.set_serving(true);
-    serve_clients(io.clone(), public, public_tls, shutdown).await;
+    // Only now: until it has started, a signal ends the process as it ends any other.
+    let mut stops = stops();
+    node.set_serving();
+    // While the clients go, the listeners go on: for the polls of those who are still there, and for who looks on.
+    let (close_door, door_closed) = oneshot::channel::<()>();
+    let accepting = serve_clients(io.clone(), public, public_tls, async {
+        let _ = door_closed.await;
+    });
+    let end = async {
+        let mut plans = lifecycle.plan();
+        drain(&io, &mut plans).await;
+        drop((close_door, background, certificates));
+        ingest.stop().await;
+        if !with_grace(&mut plans, events.drain()).await {
+            tracing::warn!("events for backends were not delivered before the end");
+        }
+        factory.shutdown().await;
+        io.leave_peers();
+        let _ = stop_api.send(());
+        let _ = tokio::time::timeout(API_TIMEOUT, api_task).await;
+        if lifecycle.is_cut() { Ended::Cut } else { Ended::Drained }
+    };
+    tokio::select! {
+        ((), ended) = futures_util::future::join(accepting, end) => Ok(ended),
+        () = lifecycle.obey(&mut stops) => Ok(Ended::Cut),
+    }
+}
 
-    tracing::info!("shutting down");
-    settings.abort();
-    watches.iter().for_each(tokio::task::AbortHandle::abort);
-    node.set_serving(false);
-    ingest.stop().await;
-    io.release_peers(Duration::ZERO);
-    io.close().await;
-    events.drain(DRAIN_TIMEOUT).await;
-    factory.shutdown().await;
-    io.leave_peers();
-    let _ = stop_api.send(());
-    // A client of the API that keeps its connection open must not keep the node alive.
-    let _ = tokio::time::timeout(Duration::from_secs(1), api_task).await;
-    Ok(())
+/// Tasks that end when this is dropped.
+struct Background(Vec<JoinHandle<()>>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
 }
 
 /// The namespaces of the configuration and their handlers.
@@ -244,12 +304,12 @@ fn watch_certificates(
     [public, api]: [&Option<Arc<Tls>>; 2],
     changes: &watch::Receiver<Arc<Config>>,
     metrics: &Arc<Metrics>,
-) -> Vec<tokio::task::AbortHandle> {
+) -> Vec<JoinHandle<()>> {
     let all = [(Listener::Public, public), (Listener::Api, api)];
     let watched = all.into_iter().filter_map(|(listener, tls)| {
         let watch =
             certificates::watch(listener, Arc::clone(tls.as_ref()?), changes.clone(), Arc::clone(metrics));
-        Some(tokio::spawn(watch).abort_handle())
+        Some(tokio::spawn(watch))
     });
     watched.collect()
 }
@@ -356,28 +416,4 @@ fn init_logs(config: &Config) -> Target {
     Box::new(move |config| {
         let _ = handle.reload(filter(config));
     })
-}
-
-/// Ready at the first SIGINT or SIGTERM.
-async fn stop_signal() {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => {
-                tokio::select! {
-                    _ = interrupt => {}
-                    _ = terminate.recv() => {}
-                }
-            }
-            Err(_) => {
-                let _ = interrupt.await;
-            }
-        }
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = interrupt.await;
-    }
 }

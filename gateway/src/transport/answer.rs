@@ -5,6 +5,8 @@ use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use roomcast_protocol::engineio::EngineError;
 
+use crate::metrics::Refusal;
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const HTML: HeaderValue = HeaderValue::from_static("text/html");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=UTF-8");
@@ -33,14 +35,6 @@ pub(super) fn refusal(error: EngineError, is_upgrade: bool) -> Response<Body> {
     with_body(error.status(), JSON, error.body())
 }
 
-/// The node takes no more sessions.
-pub(super) fn unavailable() -> Response<Body> {
-    let mut response =
-        with_body(StatusCode::SERVICE_UNAVAILABLE, JSON, r#"{"code":503,"message":"Too many connections"}"#);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
-    response
-}
-
 /// The node that has the session did not answer. It is not known whether it will when it is asked again.
 pub(super) fn not_forwarded(status: StatusCode, code: &str, message: &str) -> Response<Body> {
     let body = format!(r#"{{"code":"{code}","message":"{message}"}}"#);
@@ -51,11 +45,22 @@ pub(super) fn not_forwarded(status: StatusCode, code: &str, message: &str) -> Re
     response
 }
 
-/// The address of the client has all that it may have.
-pub(super) fn too_many(message: &str) -> Response<Body> {
-    let body = format!(r#"{{"code":429,"message":"{message}"}}"#);
-    let mut response = with_body(StatusCode::TOO_MANY_REQUESTS, JSON, body);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+/// The client is one too many: for the node (503), or for its address (429).
+pub(super) fn not_admitted(refusal: Refusal) -> Response<Body> {
+    // Not all are to come again at once.
+    let (status, message, seconds) = match refusal {
+        Refusal::IpRate => (StatusCode::TOO_MANY_REQUESTS, "This address connects too often", 1..=1),
+        Refusal::IpConnections => {
+            (StatusCode::TOO_MANY_REQUESTS, "Too many connections of this address", 1..=1)
+        }
+        Refusal::Draining => (StatusCode::SERVICE_UNAVAILABLE, "This node is shutting down", 1..=3),
+        Refusal::Rate => (StatusCode::SERVICE_UNAVAILABLE, "Too many connect at once", 1..=5),
+        Refusal::Memory => (StatusCode::SERVICE_UNAVAILABLE, "Not enough memory", 5..=15),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "Too many connections", 5..=15),
+    };
+    let body = format!(r#"{{"code":{},"message":"{message}"}}"#, status.as_u16());
+    let mut response = with_body(status, JSON, body);
+    response.headers_mut().insert(RETRY_AFTER, rand::random_range(seconds).into());
     response
 }
 

@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, SET_COOKIE, UPGRADE, VARY};
+use http::header::{
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, SET_COOKIE, UPGRADE, VARY,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use roomcast_adapter::Reach;
@@ -49,6 +51,20 @@ pub(crate) async fn handle(
     if let Some(answer) = client_bundle::answer(rest, &request) {
         return answer;
     }
+    let mut response = across_origins(engine, mount, request, peer).await;
+    if engine.is_closing() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // Where no balancer reads HTTP, a client would ask this node again for as long as its TCP connection stands.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn across_origins(
+    engine: &Arc<Engine>,
+    mount: &Mount,
+    request: Request<Body>,
+    peer: Peer,
+) -> Response<Body> {
     let cors = &engine.config.cors;
     if cors.is_enabled() && request.method() == Method::OPTIONS {
         return cors::preflight(cors, request.headers());
@@ -154,23 +170,14 @@ fn refuse(engine: &Engine, error: EngineError, is_upgrade: bool) -> Response<Bod
 }
 
 /// Takes a place for a session, or answers why there is none.
-fn reserve(engine: &Engine, peer: &Peer) -> Result<Option<Place>, Box<Response<Body>>> {
-    let place = engine.limits.enter(peer.address.map(|address| address.ip()), Instant::now());
-    let place = place.map_err(|refusal| {
+fn admit(engine: &Engine, peer: &Peer) -> Result<Option<Place>, Box<Response<Body>>> {
+    let admitted = engine.admit(peer.address.map(|address| address.ip()), Instant::now());
+    let place = admitted.map_err(|refusal| {
         engine.metrics.handshakes_refused.inc(refusal);
-        Box::new(answer::too_many(match refusal {
-            Refusal::IpRate => "This address connects too often",
-            _ => "Too many connections of this address",
-        }))
+        Box::new(answer::not_admitted(refusal))
     })?;
-    if engine.reserve() {
-        peer.has_session();
-        return Ok(place);
-    }
-    place.into_iter().for_each(|place| engine.limits.leave(place));
-    let refusal = if engine.is_closing() { Refusal::Draining } else { Refusal::Limit };
-    engine.metrics.handshakes_refused.inc(refusal);
-    Err(Box::new(answer::unavailable()))
+    peer.has_session();
+    Ok(place)
 }
 
 async fn polling_handshake(
@@ -180,7 +187,7 @@ async fn polling_handshake(
     peer: &Peer,
 ) -> Response<Body> {
     let started = Instant::now();
-    let place = match reserve(engine, peer) {
+    let place = match admit(engine, peer) {
         Ok(place) => place,
         Err(answer) => return *answer,
     };
@@ -349,7 +356,7 @@ fn websocket_handshake(engine: &Arc<Engine>, mut request: Request<Body>, peer: &
         Ok(opening) => opening,
         Err(response) => return *response,
     };
-    let place = match reserve(engine, peer) {
+    let place = match admit(engine, peer) {
         Ok(place) => place,
         Err(answer) => return *answer,
     };
@@ -358,9 +365,7 @@ fn websocket_handshake(engine: &Arc<Engine>, mut request: Request<Body>, peer: &
     let engine = Arc::clone(engine);
     tokio::spawn(async move {
         let Ok(upgraded) = opening.on_upgrade.await else {
-            engine.sessions.release();
-            place.into_iter().for_each(|place| engine.limits.leave(place));
-            return;
+            return engine.leave(place);
         };
         let (max_payload, max_fragments) = (engine.session.max_payload, engine.max_fragments);
         let websocket = WebSocket::new(upgraded, max_payload, max_fragments, opening.compression);

@@ -60,7 +60,7 @@ describe("the command line", { skip: REFERENCE }, () => {
     const inRoom = await run(["rooms", "lobby", "--json"]);
     assert.deepEqual(JSON.parse(inRoom.text).sockets.map(({ id }) => id), [socket.id]);
     const nodes = await run(["nodes"]);
-    assert.match(nodes.text, /^node +sockets +rooms/);
+    assert.match(nodes.text, /^node +state +connections +sockets +rooms/);
     assert.equal(JSON.parse((await run(["nodes", "--json"])).text).nodes.length, 1);
   });
 

@@ -1,6 +1,7 @@
 // The HTTP API of a gateway node, as a backend without any SDK calls it.
 
 import assert from "node:assert/strict";
+import { parseMetrics } from "./prometheus.js";
 
 export async function get(node, path) {
   const response = await fetch(node.api + path);
@@ -20,6 +21,23 @@ async function answerOf(response) {
   const text = await response.text();
   const type = response.headers.get("content-type");
   return { status: response.status, type, text, body: /json/.test(type) ? JSON.parse(text) : undefined };
+}
+
+/** A metric of a node: the sum over the series that have these labels. */
+export async function metric(node, name, labels = {}) {
+  const { text } = await get(node, "/metrics");
+  const wanted = Object.entries(labels).map(([key, value]) => `${key}="${value}"`);
+  const samples = (parseMetrics(text).get(`roomcast_${name}`)?.samples ?? []).filter((sample) =>
+    wanted.every((label) => sample.labels.split(",").includes(label)),
+  );
+  if (samples.length === 0) throw new Error(`no metric roomcast_${name} ${wanted}`);
+  return samples.reduce((sum, sample) => sum + sample.value, 0);
+}
+
+/** The same of several nodes, together. */
+export async function metrics(nodes, name, labels) {
+  const values = await Promise.all(nodes.map((node) => metric(node, name, labels)));
+  return values.reduce((sum, value) => sum + value, 0);
 }
 
 /** A call that has to be taken: 202. */

@@ -44,12 +44,19 @@ const settings = {
   nats: (port) => ["-a", "127.0.0.1", "-p", port],
 };
 
-/** HAProxy in front of `nodes`, each client kept on its node by a cookie. `server` and `backend` are further settings. */
-export async function startHaproxy(nodes, { server = "", backend = "" } = {}) {
-  const port = await freePort();
+/**
+ * HAProxy in front of `nodes`, which asks them whether they are ready. Each client is kept on its node by a cookie, unless
+ * there are to be none. `server` and `backend` are further settings.
+ */
+export async function startHaproxy(
+  nodes,
+  { balance = "roundrobin", cookies = true, server = "", backend = "" } = {},
+) {
+  const [port, statsPort] = [await freePort(), await freePort()];
   const configuration = path.join(temporaryDirectory(), "haproxy.cfg");
   const servers = nodes.map(
-    (node, index) => `  server node${index} 127.0.0.1:${node.port} cookie node${index} check inter 200ms rise 1 fall 2 ${server}`,
+    ({ port, apiPort }, index) =>
+      `  server node${index} 127.0.0.1:${port} cookie node${index} check port ${apiPort} inter 200ms rise 1 fall 2 ${server}`,
   );
   writeFileSync(
     configuration,
@@ -61,12 +68,17 @@ defaults
   timeout client 60s
   timeout server 60s
   timeout tunnel 1h
+frontend stats
+  bind 127.0.0.1:${statsPort}
+  stats enable
+  stats uri /
 frontend public
   bind 127.0.0.1:${port}
   default_backend roomcast
 backend roomcast
-  balance roundrobin
-  cookie io_node insert indirect nocache httponly
+  balance ${balance}
+  option httpchk GET /readyz
+  ${cookies ? "cookie io_node insert indirect nocache httponly" : ""}
   ${backend}
 ${servers.join("\n")}
 `,
@@ -74,23 +86,8 @@ ${servers.join("\n")}
   const child = new Child(await program("haproxy"), ["-db", "-f", configuration]);
   await child.ready(async () => {
     // A server is up only after its first check: all of them have to have answered before stickiness means anything.
-    const seen = new Set();
-    for (let i = 0; i < nodes.length * 3; i++) {
-      const response = await fetch(`http://127.0.0.1:${port}/socket.io/?EIO=4&transport=polling`);
-      await response.arrayBuffer();
-      if (response.ok) seen.add(cookieOf(response, "io_node"));
-    }
-    return seen.size === nodes.length;
+    const table = await (await fetch(`http://127.0.0.1:${statsPort}/;csv`)).text();
+    return table.split("\n").filter((line) => /^roomcast,node\d+,.*,UP,/.test(line)).length === nodes.length;
   });
   return { port, url: `http://127.0.0.1:${port}`, stop: () => child.stop() };
-}
-
-/** The value of a cookie that a response sets. */
-export function cookieOf(response, name) {
-  for (const line of response.headers.getSetCookie()) {
-    const [pair] = line.split(";");
-    const [key, value] = pair.split("=");
-    if (key.trim() === name) return value;
-  }
-  return undefined;
 }

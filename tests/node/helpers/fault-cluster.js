@@ -8,10 +8,11 @@ import { pause, until } from "./deadline.js";
 import { startDeployment } from "./deployments.js";
 import { recordRow } from "./faults.js";
 import { portOpen } from "./processes.js";
-import { parseMetrics } from "./prometheus.js";
 import { startProxy } from "./proxy.js";
 import { startGateway } from "./servers.js";
 import { Traffic, judge } from "./traffic.js";
+
+export { metric, metrics } from "./api.js";
 
 /** Short, so that tests need not wait; long enough that a busy machine makes nobody look dead. */
 export const HEARTBEAT_MS = 250;
@@ -107,23 +108,6 @@ export async function agreeOnRoom(nodes, room, count, ms) {
   for (const node of nodes) {
     await until(async () => (await roomSize(node, room)) === count, `${count} members in the eyes of ${node.tag}`, ms);
   }
-}
-
-/** A metric of a node: the sum over the series that have these labels. */
-export async function metric(node, name, labels = {}) {
-  const { text } = await get(node, "/metrics");
-  const wanted = Object.entries(labels).map(([key, value]) => `${key}="${value}"`);
-  const samples = (parseMetrics(text).get(`roomcast_${name}`)?.samples ?? []).filter((sample) =>
-    wanted.every((label) => sample.labels.split(",").includes(label)),
-  );
-  if (samples.length === 0) throw new Error(`no metric roomcast_${name} ${wanted}`);
-  return samples.reduce((sum, sample) => sum + sample.value, 0);
-}
-
-/** The same of several nodes, together. */
-export async function metrics(nodes, name, labels) {
-  const values = await Promise.all(nodes.map((node) => metric(node, name, labels)));
-  return values.reduce((sum, value) => sum + value, 0);
 }
 
 /** Watches /readyz of every node, as a load balancer does, only more often. */

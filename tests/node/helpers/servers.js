@@ -44,6 +44,10 @@ export async function startGateway({ adapter = { kind: "memory" }, env = {}, fil
     ROOMCAST__PUBLIC__LISTEN: `127.0.0.1:${port}`,
     ROOMCAST__API__LISTEN: `127.0.0.1:${apiPort}`,
     ROOMCAST__ADAPTER__KIND: adapter.kind,
+    // A node that a test stops has its clients still: only tests about that let them go in peace.
+    ROOMCAST__DRAIN__DELAY: "0s",
+    ROOMCAST__DRAIN__PERIOD: "0s",
+    ROOMCAST__DRAIN__GRACE: "3s",
     ...(adapter.url ? { ROOMCAST__ADAPTER__URL: adapter.url } : {}),
     ...env,
   };

@@ -349,22 +349,12 @@ impl Node {
         namespace: &Namespace,
         room: &Room,
     ) -> Option<Known> {
-        let _place = self.place().ok()?;
         let id = self.requests.next_id();
-        let done = self.requests.begin(id, [owner]);
-        let forget = Forget(Arc::clone(self), id);
         let query = Query::Room { namespace: Arc::clone(&namespace.name), room: Arc::clone(room) };
-        self.publish(vec![subject::node(owner)], &Message::Query { id, query }, None).ok()?;
-        // The ring may be a turn behind the members.
-        self.lost_of(&[owner]).into_iter().for_each(|lost| self.requests.node_lost(lost));
-        // Either way: what has come.
-        let _ = timeout(self.config.heartbeat, done).await;
-        let outcome = self.requests.finish(id);
-        drop(forget);
-        outcome.answers.into_iter().find_map(|answer| match answer {
-            Answer::Known(known) => Some(known),
+        match self.ask(owner, id, &Message::Query { id, query }, self.config.heartbeat).await {
+            Ok(Some(Answer::Known(known))) => Some(known),
             _ => None,
-        })
+        }
     }
 }
 

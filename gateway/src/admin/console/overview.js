@@ -15,7 +15,12 @@ const LATE = 3;
 /** How long a node that is gone stays in the table, in milliseconds. */
 const GONE_SHOWN = 600_000;
 
-const REASONS = { not_serving: "not ready: not serving", broker_unavailable: "not ready: broker away" };
+const REASONS = {
+  not_serving: "not ready: not serving",
+  draining: "draining",
+  broker_unavailable: "not ready: broker away",
+  full: "not ready: full",
+};
 
 const perSecond = (value) => `${rate(value)} /s`;
 const joined = ([number, unit]) => `${number} ${unit}`;
@@ -163,7 +168,9 @@ function nodes() {
 function stateOf(node) {
   if (node.id === stats.node) return stats.ready ? ["good", "ready"] : ["bad", REASONS[stats.reason] ?? stats.reason];
   if (!node.live) return ["bad", `gone since ${clock(new Date(node.at))}`];
-  return node.age_seconds > LATE ? ["late", "late"] : ["good", "live"];
+  if (node.age_seconds > LATE) return ["late", "late"];
+  if (node.state === "draining") return ["late", "draining"];
+  return node.state === "unready" ? ["late", "not ready"] : ["good", "live"];
 }
 
 function renderNodes() {

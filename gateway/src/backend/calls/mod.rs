@@ -8,6 +8,7 @@ mod caller;
 mod dead_letters;
 mod emit;
 mod manage;
+mod nodes;
 mod once;
 mod perform;
 mod read;
@@ -29,10 +30,10 @@ pub(crate) use caller::{Caller, Rights, Scope};
 pub(crate) use dead_letters::{LettersAnswer, LettersQuery, Replay, Replayed};
 pub(crate) use emit::{Batch, BatchAnswer, Emit, Emitted};
 pub(crate) use manage::{Disconnect, Done, Rooms};
+pub(crate) use nodes::{Drain, DrainAnswer, NodesAnswer};
 pub(crate) use perform::{Meta, Verb, read};
 pub(crate) use read::{
-    NodesAnswer, OneSocket, Page, RoomAnswer, RoomQuery, RoomsAnswer, RoomsQuery, SocketQuery, SocketsAnswer,
-    UserQuery,
+    OneSocket, Page, RoomAnswer, RoomQuery, RoomsAnswer, RoomsQuery, SocketQuery, SocketsAnswer, UserQuery,
 };
 pub(crate) use request::{AckItem, Answers, Request, RequestAnswer};
 pub(crate) use server_emit::{ServerEmit, ServerEmitted};

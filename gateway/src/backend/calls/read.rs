@@ -1,9 +1,9 @@
-//! `rooms`, `room`, `room_sockets`, `socket`, `user_sockets` and `nodes`: what a backend can ask. A partial answer names what is
+//! `rooms`, `room`, `room_sockets`, `socket` and `user_sockets`: what a backend can ask. A partial answer names what is
 //! missing.
 
 use std::time::SystemTime;
 
-use roomcast_adapter::{Collected, NodeInfo, NodeTag, RemoteSocket, Room, Selector, SocketId, Target};
+use roomcast_adapter::{Collected, NodeTag, RemoteSocket, Room, Selector, SocketId, Target};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -162,30 +162,6 @@ pub(super) fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
-/// The live nodes.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct NodesAnswer {
-    /// The node that answers.
-    #[schemars(with = "String")]
-    node: NodeTag,
-    nodes: Vec<NodeAnswer>,
-}
-
-/// A live node.
-#[derive(Debug, Serialize, JsonSchema)]
-struct NodeAnswer {
-    #[schemars(with = "String")]
-    id: NodeTag,
-    /// As the node said with its last sign of life; nothing of a node of an older version.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sockets: Option<u64>,
-    /// Likewise.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rooms: Option<u64>,
-    /// When it was (RFC 3339).
-    as_of: String,
-}
-
 pub(super) fn page_size(limit: Option<usize>) -> Result<usize, Problem> {
     let limit = limit.unwrap_or(DEFAULT_PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
@@ -208,7 +184,7 @@ impl Calls {
         caller.check_room(&room)?;
         let count = adapter.room_count(&room).await;
         // Without the broker a node does not know who else is there.
-        let exact = count.exact && !self.is_cut_off();
+        let exact = count.exact && !self.node.is_cut_off();
         let now = SystemTime::now();
         Ok(RoomAnswer {
             namespace,
@@ -235,7 +211,7 @@ impl Calls {
             rooms: rooms.collect(),
             cursor,
             as_of: rfc3339(now.checked_sub(page.age).unwrap_or(now)),
-            exact: page.exact && !self.is_cut_off(),
+            exact: page.exact && !self.node.is_cut_off(),
             missing_nodes: page.missing,
         })
     }
@@ -280,23 +256,5 @@ impl Calls {
             return Err(Problem::new(Code::BrokerUnavailable, detail));
         }
         Err(Problem::new(Code::NotFound, format!("there is no socket \"{id}\" in {namespace}")))
-    }
-
-    pub(crate) fn nodes(&self, caller: &Caller) -> Result<NodesAnswer, Problem> {
-        caller.check_everywhere(Scope::Read)?;
-        let factory = self.node.factory();
-        let now = SystemTime::now();
-        let answer = |info: NodeInfo| NodeAnswer {
-            id: info.tag,
-            sockets: info.sockets,
-            rooms: info.rooms,
-            as_of: rfc3339(now.checked_sub(info.age).unwrap_or(now)),
-        };
-        let nodes = factory.node_infos().into_iter().map(answer).collect();
-        Ok(NodesAnswer { node: factory.node(), nodes })
-    }
-
-    pub(super) fn is_cut_off(&self) -> bool {
-        self.node.unready() == Some("broker_unavailable")
     }
 }

@@ -18,7 +18,9 @@ pub(super) async fn readyz(State(api): State<Api>) -> Response {
     match api.node.unready() {
         None => axum::Json(json!({ "ready": true, "node": node })).into_response(),
         Some(reason) => {
-            let body = axum::Json(json!({ "ready": false, "reason": reason, "node": node }));
+            let connections = api.node.connections();
+            let body = json!({ "ready": false, "reason": reason, "node": node, "connections": connections });
+            let body = axum::Json(body);
             (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
         }
     }

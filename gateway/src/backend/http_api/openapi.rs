@@ -21,11 +21,12 @@ const PROBLEMS: [(u16, &str); 10] = [
     (400, "`invalid_request`: the body is no JSON or no MessagePack."),
     (401, "`unauthorized`: the key is missing or wrong."),
     (403, "`forbidden`: the key may not do this."),
-    (404, "`not_found`: there is no such namespace, or no such socket."),
+    (404, "`not_found`: there is no such namespace, socket or node."),
     (
         409,
         "`idempotency_mismatch`: the key came with another body; `in_progress`: the call is still carried out; \
-           `answer_not_kept`: it was carried out, and its answer was too long to be kept.",
+           `answer_not_kept`: it was carried out, and its answer was too long to be kept; `node_too_old`: the node is \
+           of a version that cannot be told to drain.",
     ),
     (413, "`payload_too_large`: the body is longer than the API or the broker takes."),
     (415, "`unsupported_media_type`: the body is neither JSON nor MessagePack."),
@@ -98,7 +99,7 @@ fn describe(operation: &Operation, taken: &mut SchemaGenerator, given: &mut Sche
     if let Some(body) = operation.body {
         let schema = body(taken);
         described["requestBody"] = json!({
-            "required": true,
+            "required": !operation.optional_body,
             "content": { "application/json": { "schema": schema }, MSGPACK: { "schema": schema } },
         });
     }
@@ -142,7 +143,7 @@ fn parameters(operation: &Operation, taken: &mut SchemaGenerator) -> Vec<Value> 
         let schema = query(taken);
         parameters.extend(fields(&schema, taken));
     }
-    let headers = if operation.body.is_some() {
+    let headers = if operation.body.is_some() && !operation.optional_body {
         ["idempotency_key", "traceparent"].as_slice()
     } else {
         &["traceparent"]

@@ -9,9 +9,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::body::Format;
 use super::{Api, perform, read, tail};
 use crate::backend::calls::{
-    Batch, BatchAnswer, Caller, Disconnect, Done, Emit, Emitted, LettersAnswer, LettersQuery, NodesAnswer,
-    OneSocket, Page, Replay, Replayed, Request as Ask, RequestAnswer, Revoke, RoomAnswer, Rooms, RoomsAnswer,
-    RoomsQuery, Scope, ServerEmit, ServerEmitted, SocketsAnswer, TailQuery, Verb,
+    Batch, BatchAnswer, Caller, Disconnect, Done, Drain, DrainAnswer, Emit, Emitted, LettersAnswer,
+    LettersQuery, NodesAnswer, OneSocket, Page, Replay, Replayed, Request as Ask, RequestAnswer, Revoke,
+    RoomAnswer, Rooms, RoomsAnswer, RoomsQuery, Scope, ServerEmit, ServerEmitted, SocketsAnswer, TailQuery,
+    Verb,
 };
 
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -65,6 +66,8 @@ pub(super) struct Operation {
     /// An object whose fields are the parameters of the query.
     pub(super) query: Option<SchemaOf>,
     pub(super) body: Option<SchemaOf>,
+    /// The body may be left out, and so may a key that makes the call one that is carried out once: it is in any case.
+    pub(super) optional_body: bool,
     pub(super) answers: &'static [Answered],
     /// Answers by lines, too.
     pub(super) lines: Lines,
@@ -104,6 +107,7 @@ const fn call<T: JsonSchema>(
         scope,
         query: None,
         body: Some(schema::<T>),
+        optional_body: false,
         answers,
         lines: Lines::No,
         handler,
@@ -127,6 +131,7 @@ const fn look<Q: JsonSchema>(
         scope,
         query: Some(schema::<Q>),
         body: None,
+        optional_body: false,
         answers,
         lines: Lines::No,
         handler,
@@ -271,6 +276,16 @@ pub(super) const OPERATIONS: &[Operation] = &[
         &[answered::<NodesAnswer>(200, "The nodes.")],
         || get(read::nodes),
     ),
+    Operation {
+        optional_body: true,
+        ..call::<Drain>(
+            ("drain", "/v1/nodes/{id}/drain"),
+            Scope::Admin,
+            "Has a node send its clients away, one after the other, and end.",
+            &[answered::<DrainAnswer>(200, "It drains.")],
+            || post(read::drain),
+        )
+    },
     look::<LettersQuery>(
         ("dead_letters", "/v1/dead-letters"),
         Method::Get,

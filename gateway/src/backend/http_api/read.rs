@@ -2,17 +2,17 @@
 
 use axum::Extension;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use roomcast_adapter::SocketId;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::body::Format;
+use super::body::{self, Format};
 use super::{Api, Problem};
 use crate::backend::calls::{
-    Caller, Disconnect, LettersQuery, Page, RoomQuery, RoomsQuery, SocketQuery, UserQuery,
+    self, Caller, Disconnect, Drain, LettersQuery, Page, RoomQuery, RoomsQuery, SocketQuery, UserQuery,
 };
 
 /// Where to look.
@@ -120,6 +120,20 @@ pub(super) async fn nodes(
     format: Format,
 ) -> Answer {
     format.answer(StatusCode::OK, &api.calls.nodes(&caller)?)
+}
+
+pub(super) async fn drain(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    format: Format,
+    node: Named,
+    request: Request,
+) -> Answer {
+    let node = name(node)?;
+    let (parts, body) = request.into_parts();
+    let body = body::read(&parts.headers, body, api.settings.max_body).await?;
+    let body = if body.is_empty() { Drain::default() } else { calls::read(&body)? };
+    format.answer(StatusCode::OK, &api.calls.drain(&caller, &node, &body).await?)
 }
 
 pub(super) async fn dead_letters(

@@ -28,7 +28,7 @@ async fn send(router: &Router, method: &str, path: &str, body: &str) -> Answer {
 }
 
 /// Every call, with the scope that it needs.
-const CALLS: [(&str, &str, &str, &str); 15] = [
+const CALLS: [(&str, &str, &str, &str); 16] = [
     ("emit", "POST", "/v1/emit", r#"{"event":"e","to":{"rooms":["order:1"]}}"#),
     ("emit", "POST", "/v1/emit/batch", r#"{"items":[]}"#),
     ("emit", "POST", "/v1/server-emit", r#"{"event":"e"}"#),
@@ -49,6 +49,7 @@ const CALLS: [(&str, &str, &str, &str); 15] = [
     ("read", "GET", "/v1/users/u7/sockets", ""),
     ("read", "GET", "/v1/nodes", ""),
     ("admin", "GET", "/v1/tail", ""),
+    ("admin", "POST", "/v1/nodes/BBBB/drain", ""),
 ];
 
 #[tokio::test]
@@ -88,6 +89,7 @@ async fn patterns_of_rooms_leave_no_other_way() {
         ("GET", "/v1/sockets/AAAAAAAAAAAAAAAAAAAA", ""),
         ("GET", "/v1/nodes", ""),
         ("GET", "/v1/tail", ""),
+        ("POST", "/v1/nodes/BBBB/drain", ""),
     ];
     for (method, path, body) in refused {
         send(&router, method, path, body).await.is_problem(403, "forbidden");

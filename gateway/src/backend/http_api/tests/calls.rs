@@ -213,6 +213,25 @@ async fn the_sockets_of_a_user_are_listed_and_disconnected() {
 }
 
 #[tokio::test]
+async fn a_node_is_told_to_drain() {
+    for (body, already) in [("", false), ("{}", false), (r#"{"delay":"1s","period":"2m"}"#, true)] {
+        let answer = post("/v1/nodes/BBBB/drain", body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{body}");
+        let expected = json!({ "node": "BBBB", "state": "draining", "already": already, "connections": 7 });
+        assert_eq!(answer.json(), expected);
+    }
+    for nobody in ["none", "much-too-long", "%C3%A9"] {
+        post(&format!("/v1/nodes/{nobody}/drain"), "").await.is_problem(404, "not_found");
+    }
+    post("/v1/nodes/CCCC/drain", "").await.is_problem(409, "node_too_old");
+    post("/v1/nodes/AAAA/drain", "").await.is_problem(503, "broker_unavailable");
+    for body in [r#"{"period":"soon"}"#, r#"{"period":60}"#, r#"{"delay":"25h"}"#, r#"{"rate":1}"#] {
+        post("/v1/nodes/BBBB/drain", body).await.is_problem(422, "invalid_request");
+    }
+    get(TestNode::new(), "/v1/nodes/BBBB/drain").await.is_problem(405, "method_not_allowed");
+}
+
+#[tokio::test]
 async fn a_call_with_a_key_is_carried_out_once() {
     let node = TestNode::new();
     let adapter = Arc::clone(&node.adapter);

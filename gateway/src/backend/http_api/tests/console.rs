@@ -66,8 +66,8 @@ async fn the_figures_of_the_console() {
     assert_eq!(stats["connections"], json!({ "polling": 0, "websocket": 0 }));
     assert_eq!(stats["totals"]["deliveries"], 0);
     let nodes = json!([
-        { "id": "AAAA", "sockets": 3, "rooms": 2, "age_seconds": 1.0 },
-        { "id": "BBBB", "sockets": null, "rooms": null, "age_seconds": 1.0 },
+        { "id": "AAAA", "state": "draining", "sockets": 3, "rooms": 2, "age_seconds": 1.0 },
+        { "id": "BBBB", "state": null, "sockets": null, "rooms": null, "age_seconds": 1.0 },
     ]);
     assert_eq!(stats["nodes"], nodes);
     let buckets = stats["totals"]["emit_to_write_buckets"].as_array().unwrap();

@@ -18,6 +18,7 @@ use tower::ServiceExt as _;
 
 use self::node::{Asked, TestNode};
 use super::{Callers, Settings, router};
+use crate::backend::Phase;
 use crate::config::{Config, Secret};
 
 fn settings() -> Settings {
@@ -289,7 +290,9 @@ async fn nodes_are_listed() {
         let as_of = node.as_object_mut().unwrap().remove("as_of").unwrap();
         assert_eq!(as_of.as_str().unwrap().len(), "2026-11-22T00:00:00.000Z".len());
     }
-    let nodes = json!([{ "id": "AAAA", "sockets": 3, "rooms": 2 }, { "id": "BBBB" }]);
+    let known = json!({ "id": "AAAA", "state": "draining", "connections": 2, "sockets": 3, "rooms": 2 });
+    // One of an older version says less.
+    let nodes = json!([known, { "id": "BBBB" }]);
     assert_eq!(body, json!({ "node": "AAAA", "nodes": nodes }));
 }
 
@@ -349,11 +352,23 @@ async fn a_page_of_another_site_may_not_emit() {
 async fn probes_and_metrics() {
     assert_eq!(get(TestNode::new(), "/livez").await.json(), json!({ "alive": true }));
     assert_eq!(get(TestNode::new(), "/readyz").await.json(), json!({ "ready": true, "node": "AAAA" }));
-    let draining = TestNode { serving: false, ..TestNode::new() };
-    for (node, reason) in [(draining, "not_serving"), (TestNode::without_broker(), "broker_unavailable")] {
+    let in_phase = |phase| TestNode { phase, ..TestNode::new() };
+    let full_and_cut_off = TestNode { phase: Phase::Full, ..TestNode::without_broker() };
+    let draining_and_cut_off = TestNode { phase: Phase::Draining, ..TestNode::without_broker() };
+    for (node, reason) in [
+        (in_phase(Phase::Starting), "not_serving"),
+        (in_phase(Phase::Draining), "draining"),
+        (in_phase(Phase::Full), "full"),
+        (TestNode::without_broker(), "broker_unavailable"),
+        (full_and_cut_off, "broker_unavailable"),
+        (draining_and_cut_off, "draining"),
+    ] {
         let answer = get(node, "/readyz").await;
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(answer.json(), json!({ "ready": false, "reason": reason, "node": "AAAA" }));
+        assert_eq!(
+            answer.json(),
+            json!({ "ready": false, "reason": reason, "node": "AAAA", "connections": 5 })
+        );
     }
 
     let node: Arc<TestNode> = Arc::new(TestNode::new());

@@ -8,14 +8,15 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt as _};
 use parking_lot::Mutex;
 use roomcast_adapter::{
-    AckEvent, AckStream, Adapter, AdapterError, AdapterFactory, Collected, LocalFactory, LocalSocket,
-    NamespaceEvents, NodeInfo, NodeTag, Once, OnceKey, Outgoing, PresenceEvent, RemoteSocket, Room,
-    RoomCount, RoomPage, Selector, SocketId, Status, Tap, Target,
+    AckEvent, AckStream, Adapter, AdapterError, AdapterFactory, Collected, DrainError, DrainOrder, Drains,
+    Host, LocalFactory, LocalSocket, NamespaceEvents, NodeInfo, NodeState, NodeTag, Once, OnceKey, Outgoing,
+    PresenceEvent, RemoteSocket, Room, RoomCount, RoomPage, Selector, SocketId, Standing, Status, Tap,
+    Target,
 };
 use roomcast_protocol::socketio::{AckId, Args};
 use tokio::sync::{mpsc, watch};
 
-use crate::backend::{Node, NodeStats};
+use crate::backend::{Node, NodeStats, Phase};
 use crate::metrics::Metrics;
 
 /// What the adapter was asked to do.
@@ -236,8 +237,9 @@ impl AdapterFactory for Factory {
 
     fn node_infos(&self) -> Vec<NodeInfo> {
         let age = Duration::from_secs(1);
-        let here = NodeInfo { tag: tag("AAAA"), sockets: Some(3), rooms: Some(2), age };
-        vec![here, NodeInfo { tag: tag("BBBB"), sockets: None, rooms: None, age }]
+        let standing = Some(Standing { state: NodeState::Draining, connections: 2 });
+        let here = NodeInfo { tag: tag("AAAA"), sockets: Some(3), rooms: Some(2), standing, age };
+        vec![here, NodeInfo { tag: tag("BBBB"), sockets: None, rooms: None, standing: None, age }]
     }
 
     fn presence(&self) -> mpsc::Receiver<PresenceEvent> {
@@ -250,6 +252,18 @@ impl AdapterFactory for Factory {
 
     fn once(&self, key: OnceKey) -> BoxFuture<'static, Result<Once, AdapterError>> {
         self.1.once(key)
+    }
+
+    fn set_host(&self, _: &Arc<dyn Host>) {}
+
+    /// Only BBBB can be told so.
+    fn drain(&self, node: NodeTag, order: DrainOrder) -> BoxFuture<'static, Result<Drains, DrainError>> {
+        ready(match node.as_str() {
+            "AAAA" => Err(DrainError::NoAnswer),
+            "BBBB" => Ok(Drains { already: order.period.is_some(), connections: 7 }),
+            "CCCC" => Err(DrainError::TooOld),
+            _ => Err(DrainError::UnknownNode),
+        })
     }
 
     fn shutdown(&self) -> BoxFuture<'static, ()> {
@@ -266,7 +280,7 @@ pub(super) struct TestNode {
     pub(super) adapter: Arc<Script>,
     pub(super) factory: Arc<dyn AdapterFactory>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) serving: bool,
+    pub(super) phase: Phase,
 }
 
 impl TestNode {
@@ -276,7 +290,7 @@ impl TestNode {
             adapter: Arc::new(adapter),
             factory: factory(Status::Ready),
             metrics: Arc::new(Metrics::new()),
-            serving: true,
+            phase: Phase::Serving,
         }
     }
 
@@ -311,8 +325,12 @@ impl Node for TestNode {
         &self.factory
     }
 
-    fn is_serving(&self) -> bool {
-        self.serving
+    fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    fn connections(&self) -> usize {
+        5
     }
 
     fn metrics(&self) -> &Arc<Metrics> {

@@ -12,7 +12,7 @@ use roomcast_protocol::socketio::Args;
 use super::message::{Dropped, Emit, Request, broadcast, request};
 use super::{Emitter, literal};
 use crate::Io;
-use crate::backend::{Node, NodeStats};
+use crate::backend::{Node, NodeStats, Phase};
 use crate::metrics::Metrics;
 
 const MAX_ATTACHMENTS: usize = 10;
@@ -198,8 +198,12 @@ impl Node for TestNode {
         self.0.factory()
     }
 
-    fn is_serving(&self) -> bool {
-        true
+    fn phase(&self) -> Phase {
+        Phase::Serving
+    }
+
+    fn connections(&self) -> usize {
+        self.0.connection_count()
     }
 
     fn metrics(&self) -> &Arc<Metrics> {

@@ -1,0 +1,223 @@
+// A node that is told to end by a signal: what stock clients see of it, and what is finished first.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { emit, get, metric, roomSize } from "../helpers/api.js";
+import { startBroker, startHaproxy } from "../helpers/brokers.js";
+import { TRANSPORTS, ask, client, connect, connected, join, record, upgraded } from "../helpers/clients.js";
+import { stopAll } from "../helpers/cluster.js";
+import { next, until, within } from "../helpers/deadline.js";
+import { backendOf, configuration, startReceiver, tellsAll } from "../helpers/receiver.js";
+import { startGateway, startNodes } from "../helpers/servers.js";
+
+/** As stock clients come, only sooner. */
+const stock = { reconnection: true, reconnectionDelay: 100, reconnectionDelayMax: 500 };
+const drain = (settings) => Object.fromEntries(Object.entries(settings).map(([key, value]) => [`ROOMCAST__DRAIN__${key.toUpperCase()}`, value]));
+const readiness = async (node) => (await get(node, "/readyz")).body;
+const handshake = (node) => fetch(`${node.url}/socket.io/?EIO=4&transport=polling`);
+
+async function endsWith(node, code) {
+  const end = await within(node.child.ended, "end of the node");
+  assert.deepEqual(end, { code, signal: null }, node.child.output);
+}
+
+describe("SIGTERM in a cluster", () => {
+  const stoppers = [];
+  let broker, nodes;
+  before(async () => {
+    broker = await startBroker("redis");
+    stoppers.push(broker.stop);
+    nodes = await startNodes(2, { adapter: broker, env: drain({ delay: "1500ms", period: "1s", grace: "1s" }) });
+    stoppers.push(() => Promise.all(nodes.map((node) => node.stop())));
+  });
+  after(() => stopAll(stoppers));
+
+  test("every client sees a transport close and comes back elsewhere by itself, in all its namespaces", async () => {
+    const toml = '[[namespace]]\nname = "/"\n[[namespace]]\nname = "/more"\n';
+    const env = drain({ delay: "1500ms", period: "1s" });
+    const [leaves, stays] = await Promise.all([0, 1].map(() => startGateway({ adapter: broker, toml, env })));
+    const between = await startHaproxy([leaves, stays]);
+    const clients = [];
+    try {
+      // Sticky, so that half of each kind is on either node.
+      for (const [name, transport] of Object.entries(TRANSPORTS)) {
+        for (let i = 0; i < 4; i++) {
+          const socket = client(between.url, { ...stock, ...transport, withCredentials: true });
+          await connected(socket);
+          if (name === "upgrade") await upgraded(socket);
+          const more = socket.io.socket("/more");
+          await connected(more);
+          clients.push({ name, socket, more });
+        }
+      }
+      const { body } = await get(leaves, "/v1/nodes");
+      const onLeaver = clients.filter(({ socket }) => socket.id.startsWith(body.node));
+      assert.deepEqual([...new Set(onLeaver.map(({ name }) => name))].sort(), ["polling", "upgrade", "websocket"]);
+      const reasons = onLeaver.flatMap(({ name, socket, more }) =>
+        [socket, more].map(async (each) => {
+          const [reason, details] = await next(each, "disconnect");
+          return { name, reason, code: details?.context?.code };
+        }),
+      );
+      const others = clients.filter((each) => !onLeaver.includes(each));
+      const disturbed = [];
+      others.forEach(({ socket }) => socket.on("disconnect", (reason) => disturbed.push(reason)));
+      leaves.child.kill("SIGTERM");
+      for (const { name, reason, code } of await Promise.all(reasons)) {
+        // Once the balancer knows, it sends polls elsewhere: those clients learn it by an error.
+        const expected = name === "polling" ? ["transport close", "transport error"] : ["transport close"];
+        assert.ok(expected.includes(reason), `${name}: ${reason}`);
+        if (name !== "polling") assert.equal(code, 1001, name);
+      }
+      await endsWith(leaves, 0);
+      for (const { socket, more } of onLeaver) {
+        await until(() => socket.connected && more.connected, "a client that came back");
+        assert.ok(!socket.id.startsWith(body.node));
+      }
+      assert.deepEqual(disturbed, []);
+    } finally {
+      clients.forEach(({ socket }) => socket.disconnect());
+      await stopAll([leaves.stop, stays.stop, between.stop]);
+    }
+  });
+
+  test("not ready first, then no new clients, while those who are there go on", async () => {
+    const socket = await connect(nodes[0].url, TRANSPORTS.websocket);
+    const poller = await connect(nodes[0].url, TRANSPORTS.polling);
+    try {
+      await Promise.all([join(socket, "going on"), join(poller, "going on")]);
+      const ready = await readiness(nodes[0]);
+      assert.equal(ready.ready, true);
+      nodes[0].child.kill("SIGTERM");
+      const unready = await until(async () => {
+        const answer = await readiness(nodes[0]);
+        return answer.ready ? undefined : answer;
+      }, "a node that is not ready");
+      assert.deepEqual({ ...unready, connections: unready.connections >= 2 }, { ready: false, reason: "draining", node: ready.node, connections: true });
+      assert.equal(await metric(nodes[0], "draining"), 1);
+      // Balancers have not heard of it yet: nobody is turned away.
+      assert.equal((await handshake(nodes[0])).status, 200);
+      const states = async () => Object.fromEntries((await get(nodes[1], "/v1/nodes")).body.nodes.map(({ id, state }) => [id, state]));
+      await until(async () => (await states())[ready.node] === "draining", "the other node to know");
+      const refused = await until(async () => {
+        const response = await handshake(nodes[0]);
+        return response.ok ? undefined : response;
+      }, "a refusal");
+      assert.equal(refused.status, 503);
+      assert.match(refused.headers.get("retry-after"), /^[123]$/);
+      // On a connection that is kept the client would come here again.
+      assert.equal(refused.headers.get("connection"), "close");
+      assert.ok((await metric(nodes[0], "handshakes_refused_total", { code: "draining" })) >= 1);
+      await endsWith(nodes[0], 0);
+      assert.ok(!socket.connected && !poller.connected);
+    } finally {
+      socket.disconnect();
+      poller.disconnect();
+    }
+  });
+});
+
+describe("a single node", () => {
+  test("finishes acks that are under way, tells its backends everything, and exits with 0", async () => {
+    let answer;
+    const answered = new Promise((resolve) => (answer = resolve));
+    const receiver = await startReceiver({ answer: async (event) => (event.type === "roomcast.event" ? answered : undefined) });
+    const settings = {
+      backend: { shop: backendOf(receiver, { timeout: "30s" }) },
+      namespace: [{ name: "/", ...tellsAll("shop"), route: [{ event: "order", mode: "call", to: "shop" }] }],
+    };
+    const node = await startGateway({ file: configuration(settings).file, env: drain({ grace: "30s" }) });
+    const sockets = [];
+    try {
+      for (const transport of Object.values(TRANSPORTS)) sockets.push(await connect(node.url, transport));
+      const idle = await connect(node.url, TRANSPORTS.websocket);
+      const acks = sockets.map((socket) => ask(socket, "order", 42));
+      const ends = sockets.map((socket) => next(socket, "disconnect"));
+      const received = sockets.map((socket) => record(socket, "last words"));
+      await until(() => receiver.requests.filter(({ events }) => events[0].type === "roomcast.event").length === 3, "the calls");
+      const idleEnd = next(idle, "disconnect");
+      node.child.kill("SIGTERM");
+      // It is told at the same time as the others: they could be gone, too.
+      assert.equal((await idleEnd)[0], "transport close");
+      assert.ok(sockets.every((socket) => socket.connected));
+      await emit(node, "all", "last words", 1);
+      for (const events of received) await events.atLeast(1);
+      answer({ ack: [{ accepted: true }] });
+      for (const ack of acks) assert.deepEqual(await ack, [{ accepted: true }]);
+      for (const [reason] of await Promise.all(ends)) assert.equal(reason, "transport close");
+      await endsWith(node, 0);
+      assert.equal(receiver.of("disconnected").length, 4);
+      for (const { data } of receiver.of("disconnected")) assert.equal(data.reason, "server shutting down");
+      assert.deepEqual(receiver.problems, []);
+    } finally {
+      sockets.forEach((socket) => socket.disconnect());
+      await node.stop();
+      await receiver.stop();
+    }
+  });
+
+  test("gives up acks after the grace", async () => {
+    const receiver = await startReceiver({ answer: (event) => (event.type === "roomcast.event" ? new Promise(() => {}) : undefined) });
+    const settings = {
+      backend: { shop: backendOf(receiver, { timeout: "1h" }) },
+      namespace: [{ name: "/", route: [{ event: "order", mode: "call", to: "shop" }] }],
+    };
+    const node = await startGateway({ file: configuration(settings).file, env: drain({ grace: "500ms" }) });
+    const socket = await connect(node.url, TRANSPORTS.websocket);
+    try {
+      socket.emit("order", 42, () => assert.fail("nobody answered"));
+      await until(() => receiver.requests.length === 1, "the call");
+      const gone = next(socket, "disconnect");
+      node.child.kill("SIGTERM");
+      assert.equal((await gone)[0], "transport close");
+      await endsWith(node, 0);
+    } finally {
+      socket.disconnect();
+      await node.stop();
+      await receiver.stop();
+    }
+  });
+
+  for (const [first, second] of [["SIGTERM", "SIGTERM"], ["SIGTERM", "SIGINT"], ["SIGINT", "SIGINT"]]) {
+    test(`${first} and then ${second} end it at once`, async () => {
+      const receiver = await startReceiver({ answer: () => new Promise(() => {}) });
+      const settings = {
+        backend: { shop: backendOf(receiver, { timeout: "1h" }) },
+        namespace: [{ name: "/", route: [{ event: "order", mode: "call", to: "shop" }] }],
+        };
+      const node = await startGateway({ file: configuration(settings).file, env: drain({ grace: "1h" }) });
+      const socket = await connect(node.url, TRANSPORTS.websocket);
+      try {
+        socket.emit("order", 42, () => {});
+        await until(() => receiver.requests.length === 1, "the call");
+        node.child.kill(first);
+        await until(async () => (await readiness(node)).reason === "draining", "a node that drains");
+        assert.ok(socket.connected);
+        const gone = next(socket, "disconnect");
+        node.child.kill(second);
+        assert.equal((await gone)[0], "transport close");
+        await endsWith(node, 1);
+      } finally {
+        socket.disconnect();
+        await node.stop();
+        await receiver.stop();
+      }
+    });
+  }
+
+  test("SIGINT waits for no balancer and closes all at once", async () => {
+    const node = await startGateway({ env: drain({ delay: "1h", period: "1h" }) });
+    const sockets = await Promise.all(Array.from({ length: 20 }, () => connect(node.url, TRANSPORTS.websocket)));
+    const ends = sockets.map((socket) => next(socket, "disconnect"));
+    node.child.kill("SIGINT");
+    for (const [reason] of await Promise.all(ends)) assert.equal(reason, "transport close");
+    await endsWith(node, 0);
+  });
+
+  test("without connections nothing is waited for", async () => {
+    const node = await startGateway({ env: drain({ delay: "1h", period: "1h" }) });
+    assert.equal(await roomSize(node, "nobody"), 0);
+    node.child.kill("SIGTERM");
+    await endsWith(node, 0);
+  });
+});
