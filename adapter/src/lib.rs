@@ -23,6 +23,7 @@ mod reach;
 pub mod redis;
 mod selector;
 mod tap;
+mod trace;
 
 pub use adapter::{
     AckEvent, AckReport, AckStream, Adapter, AdapterError, AdapterFactory, Collected, Describe, LocalSocket,
@@ -40,3 +41,4 @@ pub use reach::{Reach, ReachKey};
 pub use roomcast_protocol as protocol;
 pub use selector::{Room, Selector, Target};
 pub use tap::{Look, Sighted, Sighting, Tap};
+pub use trace::TraceContext;

@@ -17,6 +17,7 @@ use rustc_hash::FxBuildHasher;
 
 use super::message::{Identity, Listening, Vitals};
 use super::routing::{Audience, Peer, Understands};
+use super::wire::VERSION_OF_JOURNEYS;
 use crate::id::NodeTag;
 use crate::reach::Reach;
 
@@ -160,7 +161,13 @@ impl Membership {
 
     /// Where the other nodes listen, silent ones among them.
     pub(crate) fn audience(&self, own_buckets: u32, certain: bool) -> Audience {
-        Audience::of(self.members.values().map(Member::understands), own_buckets, certain)
+        let audience = Audience::of(self.members.values().map(Member::understands), own_buckets, certain);
+        Audience { knows_journeys: certain && self.all_understand(VERSION_OF_JOURNEYS), ..audience }
+    }
+
+    /// Whether every other node, silent ones among them, has said that it understands this version of the wire format.
+    fn all_understand(&self, version: u8) -> bool {
+        self.members.values().all(|member| member.vitals.is_some_and(|vitals| vitals.version >= version))
     }
 
     /// A node leaves.

@@ -11,6 +11,7 @@ mod directory;
 mod directory_tests;
 mod factory;
 mod interest;
+mod journey;
 #[cfg(feature = "simulation")]
 mod kept;
 #[cfg(test)]
@@ -52,3 +53,4 @@ pub use adapter::ClusterAdapter;
 pub use bus::{Backlog, Bus, BusError, BusSink, BusState, Publication, Subject};
 pub use config::ClusterConfig;
 pub use factory::{ClusterError, ClusterFactory};
+pub use journey::{ClusterObserver, RemoteDelivery};

@@ -100,7 +100,7 @@ impl Calls {
         caller.check_reach(&selector)?;
         let packet = EncodedPacket::event(&namespace, None, &emit.event, &args);
         let (volatile, compress) = (emit.volatile, emit.compress.unwrap_or(true));
-        let outgoing = Arc::new(Outgoing { packet, emitted_at, volatile, compress });
+        let outgoing = Arc::new(Outgoing { emitted_at, volatile, compress, ..Outgoing::now(packet) });
         adapter.broadcast_confirmed(&selector, &outgoing).await?;
         Ok(Emitted { id: call_id()? })
     }

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 use std::task::Context;
-use std::time::Instant;
 
 use roomcast_adapter::{Outgoing, Room, Selector, SocketId};
 use roomcast_protocol::socketio::{Args, EncodedPacket};
@@ -99,8 +98,7 @@ impl ClientHandler {
         }
         let args = event.args.skip(2);
         let packet = EncodedPacket::event(socket.namespace_inner().name(), None, &name, &args);
-        let outgoing =
-            Arc::new(Outgoing { packet, emitted_at: Instant::now(), volatile: false, compress: true });
+        let outgoing = Outgoing::new(packet);
         let mut selector = Selector::rooms([room]);
         selector.except.push(socket.id().as_str().into());
         relay(socket, &selector, &outgoing, &event.ack, cx)

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::task::Context;
-use std::time::Instant;
 
 use roomcast_adapter::{Outgoing, Room, Selector};
 use roomcast_protocol::socketio::EncodedPacket;
@@ -68,7 +67,7 @@ fn to_rooms(rules: &Rules, route: &Route, socket: &Socket, event: &Event, cx: &m
         return refuse(&event.ack, FORBIDDEN);
     }
     let packet = EncodedPacket::event(socket.namespace_inner().name(), None, &event.name, &event.args);
-    let outgoing = Arc::new(Outgoing { packet, emitted_at: Instant::now(), volatile: false, compress: true });
+    let outgoing = Outgoing::new(packet);
     let mut selector = Selector::rooms(rooms);
     selector.except.push(socket.id().as_str().into());
     relay(socket, &selector, &outgoing, &event.ack, cx)
