@@ -32,6 +32,7 @@ mod namespace;
 mod outbound;
 mod server;
 mod time;
+mod trace;
 mod transport;
 
 pub use connection::{EngineHandler, EngineSocket};
@@ -46,3 +47,4 @@ pub use roomcast_protocol as protocol;
 pub use roomcast_protocol::engineio::{CloseReason, Message};
 pub use roomcast_protocol::socketio::{Args, ArgsError};
 pub use server::{Io, IoBuilder, Peers, PeersError, RunError, run, serve, serve_configured};
+pub use trace::{TraceError, Tracer};

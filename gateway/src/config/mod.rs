@@ -31,6 +31,7 @@ mod route;
 mod schema;
 mod secret;
 mod section;
+mod trace;
 mod units;
 mod unknown;
 mod validate;
@@ -56,10 +57,13 @@ pub use pattern::RoomPattern;
 pub use peer::Peer;
 pub use public::Public;
 pub(crate) use public::is_same_origin;
+#[cfg(test)]
+pub(crate) use reference::golden;
 pub use reload::Reload;
 pub use route::{Mode, Route};
 pub use secret::{Secret, SecretError, SecretUrl};
 pub use section::{Key, Kind};
+pub use trace::Trace;
 pub(crate) use validate::is_reserved_event;
 
 use section::section;
@@ -84,6 +88,7 @@ section! {
         auth: Auth,
         limits: Limits,
         log: Log,
+        trace: Trace,
         reload: Reload,
     }
     lists {

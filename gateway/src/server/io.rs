@@ -88,6 +88,10 @@ impl Io {
         self.engine.registry.get(name)
     }
 
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
     /// The names of the namespaces of this node.
     pub fn namespaces(&self) -> Vec<Arc<str>> {
         self.engine.registry.names()

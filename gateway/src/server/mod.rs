@@ -4,7 +4,10 @@ mod counters;
 mod ingest;
 mod io;
 mod listener;
+#[cfg(test)]
+mod metrics_reference;
 mod node;
+mod observe;
 mod outages;
 mod peer;
 mod reload;

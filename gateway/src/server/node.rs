@@ -11,6 +11,7 @@ use crate::backend::clients::Clients;
 use crate::backend::{DeadLetters, Node, NodeStats, Revocations};
 use crate::config::{AdapterKind, Config};
 use crate::metrics::Metrics;
+use crate::trace::Tracer;
 
 /// A running gateway.
 pub(super) struct GatewayNode {
@@ -19,6 +20,7 @@ pub(super) struct GatewayNode {
     clients: Arc<Clients>,
     serving: AtomicBool,
     dead_letters: Arc<DeadLetters>,
+    tracer: Tracer,
 }
 
 impl GatewayNode {
@@ -27,8 +29,9 @@ impl GatewayNode {
         adapter: AdapterKind,
         clients: Arc<Clients>,
         dead_letters: Arc<DeadLetters>,
+        tracer: Tracer,
     ) -> Arc<Self> {
-        Arc::new(Self { io, adapter, clients, serving: AtomicBool::new(false), dead_letters })
+        Arc::new(Self { io, adapter, clients, serving: AtomicBool::new(false), dead_letters, tracer })
     }
 
     /// Keys of tokens and limits of another configuration hold from now on.
@@ -68,6 +71,10 @@ impl Node for GatewayNode {
 
     fn metrics(&self) -> &Arc<Metrics> {
         self.io.metrics()
+    }
+
+    fn tracer(&self) -> Tracer {
+        self.tracer.clone()
     }
 
     fn revocations(&self) -> Option<&Revocations> {

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use super::counters::{ReadLink, export_counters, export_link};
 use super::ingest::{adapter_nats, connect_nats, start_ingest, tls_files};
 use super::node::GatewayNode;
+use super::observe::{Observer, export_mailboxes, export_runtime, watch_lag};
 use super::outages::export_outages;
 use super::peer::{Peers, PeersError};
 use super::reload::{Target, apply, watch_sources};
@@ -33,12 +34,16 @@ use crate::backend::http_api::{self, Settings};
 use crate::backend::{DeadLetters, Node, SetupError};
 use crate::config::{AdapterKind, Config, Loaded, LogFormat, RedisPubSub, Sources};
 use crate::metrics::Metrics;
+use crate::trace::{self, TraceError, Tracer};
 
 /// Where the console's own sockets connect, on the api listener.
 const CONSOLE_PATH: &str = "/console/socket.io/";
 
 /// How long what backends are to be told may take at the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the last spans may take to be sent.
+const TRACE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +73,9 @@ pub enum RunError {
         /// What is wrong.
         error: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Traces cannot be sent as they are configured.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     /// A backend cannot be used as it is configured.
     #[error(transparent)]
     Backend(#[from] SetupError),
@@ -106,7 +114,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 }
 
 /// Runs a gateway whose settings may change, until `shutdown` is ready. `targets` take them up beside the gateway.
-async fn run_changing(
+pub(super) async fn run_changing(
     changes: watch::Receiver<Arc<Config>>,
     metrics: Arc<Metrics>,
     mut targets: Vec<Target>,
@@ -115,7 +123,9 @@ async fn run_changing(
     let config = Arc::clone(&changes.borrow());
     let public = bind("public", config.public.listen).await?;
     let api = bind("api", config.api.listen).await?;
-    let factory = start_adapter(&config, &metrics).await?;
+    let tracing = trace::start(&config.trace, &metrics)?;
+    let tracer = tracing.tracer.clone();
+    let factory = start_adapter(&config, &metrics, &tracer).await?;
     export_outages(&metrics, factory.status());
     let clients =
         Clients::start(&config, &factory, &metrics).map_err(|error| RunError::Keys(error.to_string()))?;
@@ -123,8 +133,16 @@ async fn run_changing(
     let io = Io::builder().config(Config::clone(&config)).adapter(Arc::clone(&factory)).metrics(metrics);
     let io = peers.into_iter().fold(io, IoBuilder::peers).only_configured_namespaces().build();
     let dead_letters = DeadLetters::new(io.metrics());
-    let node =
-        GatewayNode::new(io.clone(), config.adapter.kind, Arc::clone(&clients), Arc::clone(&dead_letters));
+    export_runtime(io.metrics());
+    export_mailboxes(io.metrics(), io.engine());
+    let lag = tokio::spawn(watch_lag(Arc::clone(io.metrics())));
+    let node = GatewayNode::new(
+        io.clone(),
+        config.adapter.kind,
+        Arc::clone(&clients),
+        Arc::clone(&dead_letters),
+        tracer,
+    );
     let calls = Calls::new(Arc::clone(&node) as Arc<dyn Node>, config.engine.max_attachments);
     let calls = Arc::new(calls);
     let ingest_failed = |error: BusError| RunError::Ingest { error: error.into() };
@@ -191,6 +209,8 @@ async fn run_changing(
     let _ = stop_api.send(());
     // A client of the API that keeps its connection open must not keep the node alive.
     let _ = tokio::time::timeout(Duration::from_secs(1), api_task).await;
+    lag.abort();
+    tracing.end(TRACE_TIMEOUT).await;
     Ok(())
 }
 
@@ -244,7 +264,11 @@ async fn bind_peers(config: &Config, factory: &Arc<dyn AdapterFactory>) -> Resul
 }
 
 /// Starts the adapter that is configured, and has its figures exported.
-async fn start_adapter(config: &Config, metrics: &Metrics) -> Result<Arc<dyn AdapterFactory>, RunError> {
+async fn start_adapter(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    tracer: &Tracer,
+) -> Result<Arc<dyn AdapterFactory>, RunError> {
     let kind = config.adapter.kind;
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| RunError::Adapter { kind, error };
     let url = config.adapter.url.as_ref().map(|url| url.expose().to_owned()).unwrap_or_default();
@@ -279,6 +303,7 @@ async fn start_adapter(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Ada
     };
     let factory = ClusterFactory::start(bus, cluster_config(config)).await;
     let factory = factory.map_err(|error| failed(error.into()))?;
+    factory.observe(Arc::new(Observer { metrics: Arc::clone(metrics), tracer: tracer.clone() }));
     export_counters(metrics, factory.counters());
     export_link(metrics, &link);
     Ok(factory)
