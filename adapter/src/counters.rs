@@ -79,6 +79,10 @@ pub struct Counters {
     pub publish_too_large: Counter,
     /// Messages that were queued, and that the broker did not take.
     pub publish_failed: Counter,
+    /// Messages to the broker that wait or are in flight, now; one to several subjects counts for each.
+    pub outbox_items: Gauge,
+    /// Their bytes.
+    pub outbox_bytes: Gauge,
     /// Messages that came from other nodes.
     pub received: Counter,
     /// Bytes of the messages that came from other nodes.

@@ -24,6 +24,7 @@ mod reach;
 pub mod redis;
 mod selector;
 mod tap;
+mod trace;
 
 pub use adapter::{
     AckEvent, AckReport, AckStream, Adapter, AdapterError, AdapterFactory, Collected, Describe, LocalSocket,
@@ -42,3 +43,4 @@ pub use reach::{Reach, ReachKey};
 pub use roomcast_protocol as protocol;
 pub use selector::{Room, Selector, Target};
 pub use tap::{Look, Sighted, Sighting, Tap};
+pub use trace::TraceContext;

@@ -6,12 +6,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use roomcast_protocol::socketio::EncodedPacket;
 
 use crate::id::SocketId;
+use crate::trace::TraceContext;
 
 /// The bounds of a mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,10 @@ pub struct Outgoing {
     pub packet: EncodedPacket,
     /// When this node emitted it or received it from another one: the start of the emit-to-write latency.
     pub emitted_at: Instant,
+    /// How long it had been on its way before that, as far as that can be told; nothing when this node emitted it.
+    pub travelled: Option<Duration>,
+    /// The trace that it belongs to.
+    pub trace: Option<TraceContext>,
     /// May be dropped when the connection cannot be written to at once.
     pub volatile: bool,
     /// May be compressed where compression was negotiated.
@@ -46,7 +51,13 @@ pub struct Outgoing {
 impl Outgoing {
     /// A packet that is kept until it is written, emitted now.
     pub fn new(packet: EncodedPacket) -> Arc<Self> {
-        Arc::new(Self { packet, emitted_at: Instant::now(), volatile: false, compress: true })
+        Arc::new(Self::now(packet))
+    }
+
+    /// The same, to be changed.
+    pub fn now(packet: EncodedPacket) -> Self {
+        let emitted_at = Instant::now();
+        Self { packet, emitted_at, travelled: None, trace: None, volatile: false, compress: true }
     }
 }
 
@@ -297,7 +308,7 @@ mod tests {
 
     fn packet(volatile: bool) -> Arc<Outgoing> {
         let packet = EncodedPacket::event("/", None, "e", &Args::none());
-        Arc::new(Outgoing { packet, emitted_at: Instant::now(), volatile, compress: true })
+        Arc::new(Outgoing { volatile, ..Outgoing::now(packet) })
     }
 
     fn mailbox(max_items: usize, max_bytes: usize) -> Arc<Mailbox> {

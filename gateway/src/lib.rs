@@ -33,6 +33,7 @@ mod outbound;
 mod server;
 mod time;
 mod tls;
+mod trace;
 mod transport;
 
 pub use connection::{EngineHandler, EngineSocket};
@@ -48,3 +49,4 @@ pub use roomcast_protocol::engineio::{CloseReason, Message};
 pub use roomcast_protocol::socketio::{Args, ArgsError};
 pub use server::{Io, IoBuilder, Peers, PeersError, RunError, run, serve, serve_configured, serve_tls};
 pub use tls::{Reloaded, Tls, TlsError};
+pub use trace::{TraceError, Tracer};

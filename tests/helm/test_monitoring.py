@@ -164,7 +164,7 @@ class Alerts(unittest.TestCase):
         series = f'namespace="{NAMESPACE}",job="{RELEASE}"'
         for name, rule in alerts().items():
             self.assertNotIn("SERIES", rule["expr"], name)
-            selectors = re.findall(r"\b(?:roomcast_\w+|up|process_start_time_seconds)\b(\{[^}]*\})?", rule["expr"])
+            selectors = re.findall(r"\b(?:roomcast_\w+|up|process_\w+)\b(\{[^}]*\})?", rule["expr"])
             self.assertTrue(selectors, name)
             for selector in selectors:
                 self.assertIn(series, selector, name)

@@ -20,6 +20,7 @@ parts=(
   "lifecycle|draining by signal and API, rolling restart and rebalance behind HAProxy, admission"
   "webhooks|events to a backend that takes webhooks, presence over Redis and NATS"
   "brokers|backends over Redis and NATS: official emitter, stream, service and events"
+  "telemetry|metrics by promtool, traces to a collector, logs in JSON"
   "failures|brokers, nodes, networks and clients that fail under traffic"
   "autobahn|RFC 6455 and permessage-deflate by the Autobahn suite"
   "examples|the library's examples build, and echo runs"
@@ -35,6 +36,9 @@ list_parts() { local line; for line in "${parts[@]}"; do printf '%-12s %s\n' "${
 # Features that the default build of a crate leaves out and that are code of ours all the same.
 adapter_features=roomcast-adapter/conformance,roomcast-adapter/redis,roomcast-adapter/nats,roomcast-adapter/simulation
 
+# What the released image is built with: the tests run the same.
+gateway_features=roomcast/otlp
+
 part_fmt() {
   need_cargo
   cargo fmt --all --check
@@ -42,12 +46,14 @@ part_fmt() {
 
 part_clippy() {
   need_cargo
-  cargo clippy --workspace --all-targets --features "$adapter_features" -- -D warnings
+  cargo clippy --workspace --all-targets --features "$adapter_features,$gateway_features" -- -D warnings
+  # What `cargo run` builds.
+  cargo clippy -p roomcast --all-targets -- -D warnings
 }
 
 part_docs() {
   need_cargo
-  RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --features "$adapter_features"
+  RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --features "$adapter_features,$gateway_features"
 }
 
 part_unit() {
@@ -103,7 +109,7 @@ part_helm() {
   # Its `check` and its metrics judge what the chart says; the test server is not needed.
   if [[ -z ${ROOMCAST_BIN:-} ]]; then
     need_cargo
-    cargo build -p roomcast --bin roomcast
+    cargo build -p roomcast --bin roomcast --features "$gateway_features"
   fi
   export ROOMCAST_BIN=${ROOMCAST_BIN:-$target/debug/roomcast}
   cd "$tests/helm"
@@ -171,6 +177,14 @@ part_brokers() {
   node_tests "$tests/node/emitter" "$tests/node/nats-backend"
 }
 
+part_telemetry() {
+  need_node_modules
+  need_brokers
+  need_promtool
+  build_servers
+  node_tests "$tests/node/telemetry"
+}
+
 part_failures() {
   need_node_modules
   need_brokers
@@ -234,7 +248,7 @@ build_servers() {
   [[ ${REFERENCE:-} != 1 ]] || return 0
   if [[ -z ${ROOMCAST_BIN:-} || -z ${ROOMCAST_TESTSERVER_BIN:-} ]]; then
     need_cargo
-    cargo build -p roomcast --bin roomcast -p roomcast-tests --bin testserver
+    cargo build -p roomcast --bin roomcast -p roomcast-tests --bin testserver --features "$gateway_features"
   fi
   export ROOMCAST_BIN=${ROOMCAST_BIN:-$target/debug/roomcast}
   export ROOMCAST_TESTSERVER_BIN=${ROOMCAST_TESTSERVER_BIN:-$target/debug/testserver}

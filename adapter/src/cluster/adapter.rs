@@ -10,6 +10,7 @@ use roomcast_protocol::socketio::{AckId, Args};
 use tokio::sync::oneshot;
 
 use super::directory::MAX_NAME;
+use super::journey::Journey;
 use super::message::{Answer, Broadcast, Message, Op};
 use super::node::{Namespace, Node};
 use super::outbox::Confirm;
@@ -55,9 +56,14 @@ impl ClusterAdapter {
             selector: selector.clone(),
             volatile: outgoing.volatile,
             compress: outgoing.compress,
+            journey: self.node.tells_journeys().then_some(Journey {
+                age: Duration::ZERO,
+                trace: outgoing.trace.filter(|trace| trace.is_sampled()),
+            }),
             frames: outgoing.packet.frames().clone(),
         };
-        self.node.publish(subjects, &Message::Broadcast(broadcast), confirm)
+        let emitted_at = broadcast.journey.map(|_| outgoing.emitted_at);
+        self.node.publish_emitted(subjects, &Message::Broadcast(broadcast), emitted_at, confirm)
     }
 
     fn request_message(&self, id: u64, op: Op) -> (Vec<Subject>, Message) {

@@ -20,7 +20,7 @@ impl Node {
             let (_, member) = live.find(|(tag, _)| *tag == to).ok_or(DrainError::UnknownNode)?;
             member.vitals.map_or(0, |vitals| vitals.version)
         };
-        if version < wire::DRAINS {
+        if version < wire::VERSION_3 {
             return Err(DrainError::TooOld);
         }
         let id = self.requests.next_id();

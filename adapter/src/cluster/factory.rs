@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::directory::Cursor;
+use super::journey::ClusterObserver;
 use super::message::{Identity, Message, Vitals};
 use super::node::Node;
 use super::receive::Ear;
@@ -104,7 +105,7 @@ impl ClusterFactory {
             tokio::spawn(Arc::clone(node).run()),
             tokio::spawn(Arc::clone(node).run_interest()),
             tokio::spawn(async move { probe.probe.run().await }),
-            tokio::spawn(async move { outbox.outbox.run(Arc::clone(&outbox.bus)).await }),
+            tokio::spawn(async move { outbox.outbox.run(Arc::clone(&outbox.bus), &outbox.travel).await }),
         ];
         let directory = tokio::spawn(Arc::clone(node).run_directory());
         let factory = Arc::new(Self {
@@ -134,6 +135,11 @@ impl ClusterFactory {
     #[cfg(feature = "simulation")]
     pub(crate) fn in_the_cluster(&self) -> &Node {
         &self.node
+    }
+
+    /// Has what this node measures of its cluster told. The first observer stays.
+    pub fn observe(&self, observer: Arc<dyn ClusterObserver>) {
+        self.node.travel.observe(observer);
     }
 
     /// What this node counts.

@@ -17,13 +17,12 @@ use rustc_hash::FxBuildHasher;
 
 use super::message::{Identity, Listening, Vitals};
 use super::routing::{Audience, Peer, Understands};
+use super::wire::VERSION_3;
 use crate::id::NodeTag;
 use crate::reach::Reach;
 
 /// Dead nodes that are remembered, to tell them when they come back. The oldest is forgotten first.
 const MAX_GRAVES: usize = 4_096;
-/// The version since which nodes tell where they are reached.
-const REACH_VERSION: u8 = 3;
 /// Other nodes that are kept. More than this are no cluster, but somebody who makes nodes up.
 const MAX_MEMBERS: usize = 4_096;
 
@@ -53,7 +52,7 @@ impl Member {
 
     /// Whether it is of a version that tells where it is reached.
     pub(crate) fn understands_reach(&self) -> bool {
-        self.vitals.is_some_and(|vitals| vitals.version >= REACH_VERSION)
+        self.vitals.is_some_and(|vitals| vitals.version >= VERSION_3)
     }
 }
 
@@ -160,7 +159,13 @@ impl Membership {
 
     /// Where the other nodes listen, silent ones among them.
     pub(crate) fn audience(&self, own_buckets: u32, certain: bool) -> Audience {
-        Audience::of(self.members.values().map(Member::understands), own_buckets, certain)
+        let audience = Audience::of(self.members.values().map(Member::understands), own_buckets, certain);
+        Audience { knows_journeys: certain && self.all_understand(VERSION_3), ..audience }
+    }
+
+    /// Whether every other node, silent ones among them, has said that it understands this version of the wire format.
+    fn all_understand(&self, version: u8) -> bool {
+        self.members.values().all(|member| member.vitals.is_some_and(|vitals| vitals.version >= version))
     }
 
     /// A node leaves.

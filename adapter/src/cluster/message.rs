@@ -7,6 +7,7 @@ use bytes::Bytes;
 use roomcast_protocol::socketio::Args;
 
 use super::directory::{Known, Listed, Query, Update};
+use super::journey::Journey;
 use crate::host::{DrainOrder, Drains, Standing};
 use crate::id::{NodeTag, SocketId};
 use crate::once::{OnceKey, Record, Verdict};
@@ -152,6 +153,8 @@ pub(crate) struct Broadcast {
     pub(crate) selector: Selector,
     pub(crate) volatile: bool,
     pub(crate) compress: bool,
+    /// Nothing when a node is there, or the sender is one, that knows no ages.
+    pub(crate) journey: Option<Journey>,
     /// `EncodedPacket::frames`, as they are.
     pub(crate) frames: Bytes,
 }

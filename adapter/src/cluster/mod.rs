@@ -13,6 +13,7 @@ mod directory_tests;
 mod drain;
 mod factory;
 mod interest;
+mod journey;
 #[cfg(feature = "simulation")]
 mod kept;
 #[cfg(test)]
@@ -54,3 +55,4 @@ pub use adapter::ClusterAdapter;
 pub use bus::{Backlog, Bus, BusError, BusSink, BusState, Publication, Subject};
 pub use config::ClusterConfig;
 pub use factory::{ClusterError, ClusterFactory};
+pub use journey::{ClusterObserver, RemoteDelivery};

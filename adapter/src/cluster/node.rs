@@ -10,9 +10,8 @@ use std::collections::HashMap;
 use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant as StdInstant};
 
-use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
@@ -21,6 +20,7 @@ use tokio::time::Instant;
 
 use super::directory::{Dirty, Shell};
 use super::interest::{Interest, Wait};
+use super::journey::Travel;
 use super::membership::{Change, Membership};
 use super::message::{Answer, Identity, Message, Vitals};
 use super::once::Kept;
@@ -150,6 +150,8 @@ pub(crate) struct Node {
     /// All relays, until their time is over.
     pub(crate) relays: Mutex<Vec<Arc<Relay>>>,
     pub(crate) outbox: Outbox,
+    /// How long messages take to the broker and back.
+    pub(crate) travel: Travel,
     /// Broadcasts that were acted on.
     pub(crate) recent: Mutex<Recent>,
     /// Which broadcasts are shed.
@@ -212,6 +214,7 @@ impl Node {
             ready_relays: Mutex::default(),
             relays: Mutex::default(),
             outbox: Outbox::new(config.outbox_items, config.outbox_bytes, Arc::clone(&counters)),
+            travel: Travel::default(),
             recent: Mutex::new(Recent::new(config.recent_ids)),
             overload: Mutex::new(Overload::new(config.max_lag)),
             probe: Probe::default(),
@@ -286,16 +289,18 @@ impl Node {
         message: &Message,
         confirm: Option<Confirm>,
     ) -> Result<(), AdapterError> {
-        let payload = wire::encode(self.me(), message);
-        self.publish_bytes(subjects, payload, confirm)
+        self.publish_emitted(subjects, message, None, confirm)
     }
 
-    fn publish_bytes(
+    /// The same for what tells how old it is.
+    pub(crate) fn publish_emitted(
         &self,
         subjects: Vec<Subject>,
-        payload: Bytes,
+        message: &Message,
+        emitted_at: Option<StdInstant>,
         confirm: Option<Confirm>,
     ) -> Result<(), AdapterError> {
+        let payload = wire::encode(self.me(), message);
         if self.hung_for() >= self.config.expiry {
             // The others may have given this node up: it says nothing before it has asked.
             self.counters.publish_refused.add(subjects.len() as u64);
@@ -306,7 +311,7 @@ impl Node {
             self.counters.publish_too_large.add(1);
             return Err(AdapterError::TooLarge);
         }
-        self.outbox.push(subjects, payload, confirm)
+        self.outbox.push(subjects, payload, emitted_at, confirm)
     }
 
     /// Answers a request. When it cannot be sent, the other node will miss it.
@@ -375,6 +380,11 @@ impl Node {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Microseconds of the node's own time.
+    pub(crate) fn now_us(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// How long ago the heartbeat was due last. More than one heartbeat says that this node did not run meanwhile.
     pub(crate) fn hung_for(&self) -> Duration {
         Duration::from_millis(self.now_ms().saturating_sub(self.beat_at.load(Ordering::Acquire)))
@@ -388,7 +398,7 @@ impl Node {
         };
         Vitals {
             version: wire::VERSION,
-            said_at: self.now_ms(),
+            said_at: self.now_us(),
             sockets: sum(LocalAdapter::socket_count),
             rooms: sum(LocalAdapter::room_count),
             listening: Some(self.routing.lock().listening()),

@@ -5,12 +5,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use super::{Bus, Publication, Subject};
+use super::journey::Travel;
+use super::{Bus, Publication, Subject, wire};
 use crate::adapter::AdapterError;
 use crate::counters::Counters;
 
@@ -26,6 +28,8 @@ pub(crate) type Confirm = oneshot::Sender<Result<(), AdapterError>>;
 struct Entry {
     subjects: Vec<Subject>,
     payload: Bytes,
+    /// When what tells its age was emitted.
+    emitted_at: Option<Instant>,
     confirm: Option<Confirm>,
 }
 
@@ -69,18 +73,19 @@ impl Outbox {
         self.state.lock().up = up;
     }
 
-    /// Queues a message.
+    /// Queues a message. One that tells its age learns it when it is handed to the broker.
     pub(crate) fn push(
         &self,
         subjects: Vec<Subject>,
         payload: Bytes,
+        emitted_at: Option<Instant>,
         confirm: Option<Confirm>,
     ) -> Result<(), AdapterError> {
         if subjects.is_empty() {
             confirm.map(|confirm| confirm.send(Ok(())));
             return Ok(());
         }
-        let entry = Entry { subjects, payload, confirm };
+        let entry = Entry { subjects, payload, emitted_at, confirm };
         let mut state = self.state.lock();
         // One message always fits into an empty queue.
         let full = state.items > 0
@@ -93,6 +98,7 @@ impl Outbox {
         }
         state.items += entry.subjects.len();
         state.bytes += entry.bytes();
+        self.show(&state);
         state.queue.push_back(entry);
         drop(state);
         self.wake.notify_one();
@@ -123,14 +129,15 @@ impl Outbox {
     }
 
     /// Publishes what comes, batch after batch. Never ends.
-    pub(crate) async fn run(&self, bus: Arc<dyn Bus>) {
+    pub(crate) async fn run(&self, bus: Arc<dyn Bus>, travel: &Travel) {
         loop {
-            let batch = self.take();
+            let mut batch = self.take();
             if batch.is_empty() {
                 self.idle.notify_waiters();
                 self.wake.notified().await;
                 continue;
             }
+            tell_ages(&mut batch, travel.one_way());
             let publications = batch.iter().flat_map(|entry| {
                 entry
                     .subjects
@@ -145,6 +152,11 @@ impl Outbox {
         }
     }
 
+    fn show(&self, state: &State) {
+        self.counters.outbox_items.set(state.items as u64);
+        self.counters.outbox_bytes.set(state.bytes as u64);
+    }
+
     fn settle(&self, batch: Vec<Entry>, ok: bool) {
         let items: usize = batch.iter().map(|entry| entry.subjects.len()).sum();
         let bytes: usize = batch.iter().map(Entry::bytes).sum();
@@ -152,6 +164,7 @@ impl Outbox {
             let mut state = self.state.lock();
             state.items -= items;
             state.bytes -= bytes;
+            self.show(&state);
         }
         if ok {
             self.counters.published.add(items as u64);
@@ -183,6 +196,17 @@ impl Outbox {
     }
 }
 
+/// The ages of emits when the broker will have them.
+fn tell_ages(batch: &mut [Entry], one_way: Duration) {
+    let now = Instant::now();
+    for entry in batch {
+        if let Some(emitted_at) = entry.emitted_at {
+            let age = now.saturating_duration_since(emitted_at) + one_way;
+            entry.payload = wire::set_age(std::mem::take(&mut entry.payload), age);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
@@ -197,7 +221,7 @@ mod tests {
 
     fn push(outbox: &Outbox, subjects: &[&str], len: usize) -> Result<(), AdapterError> {
         let subjects = subjects.iter().map(|subject| Subject::from(*subject)).collect();
-        outbox.push(subjects, vec![0; len].into(), None)
+        outbox.push(subjects, vec![0; len].into(), None, None)
     }
 
     #[test]
@@ -214,6 +238,23 @@ mod tests {
             assert_eq!(outbox.counters.publish_refused.get(), 3);
             assert_eq!(outbox.counters.published.get(), 3);
         }
+    }
+
+    #[test]
+    fn what_waits_shows_and_grows_older() {
+        let outbox = outbox(10, 1_000);
+        let emitted_at = Instant::now().checked_sub(Duration::from_secs(2));
+        outbox.push(vec!["a".into(), "b".into()], vec![0; 30].into(), emitted_at, None).unwrap();
+        outbox.push(vec!["a".into()], vec![0; 30].into(), None, None).unwrap();
+        let shown = || (outbox.counters.outbox_items.get(), outbox.counters.outbox_bytes.get());
+        assert_eq!(shown(), (3, 90));
+        let mut batch = outbox.take();
+        tell_ages(&mut batch, Duration::from_secs(1));
+        let age = u32::from_le_bytes(batch[0].payload[17..21].try_into().unwrap());
+        assert!((3_000_000..60_000_000).contains(&age), "{age}");
+        assert!(batch[0].payload[..17].iter().chain(&batch[1].payload).all(|byte| *byte == 0));
+        outbox.settle(batch, true);
+        assert_eq!(shown(), (0, 0));
     }
 
     #[test]
@@ -245,7 +286,7 @@ mod tests {
         let outbox = outbox(10, 10);
         for (ok, expected) in [(true, Ok(())), (false, Err(AdapterError::BrokerUnavailable))] {
             let (confirm, confirmed) = oneshot::channel();
-            outbox.push(vec!["a".into()], Bytes::new(), Some(confirm)).unwrap();
+            outbox.push(vec!["a".into()], Bytes::new(), None, Some(confirm)).unwrap();
             outbox.settle(outbox.take(), ok);
             assert_eq!(confirmed.now_or_never(), Some(Ok(expected)));
         }

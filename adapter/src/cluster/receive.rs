@@ -9,6 +9,7 @@ use bytes::Bytes;
 use roomcast_protocol::socketio::{Args, EncodedPacket};
 use tokio::time::Instant;
 
+use super::journey::RemoteDelivery;
 use super::message::{Answer, Broadcast, Envelope, Identity, Listening, Message, Op};
 use super::node::{MAX_GREETERS, Namespace, Node};
 use super::overload::{Verdict, Work};
@@ -67,7 +68,7 @@ impl Node {
         let me = self.me();
         if envelope.from == me {
             if let Message::Vitals(vitals) = envelope.message {
-                self.echo(vitals.said_at);
+                self.echo(vitals.said_at, backlog);
             }
             return;
         }
@@ -193,12 +194,14 @@ impl Node {
     }
 
     /// What this node said to all at this time of its own has come back. A copy that was sent to one node does too.
-    fn echo(&self, said_at: u64) {
-        if said_at > self.now_ms() {
+    fn echo(&self, said_at: u64, backlog: Backlog) {
+        let now = self.now_us();
+        if said_at > now {
             // It was not this node that said so.
             return self.count_malformed(WireError::Invalid);
         }
-        let echo = self.epoch + Duration::from_millis(said_at);
+        self.travel.came_back(Duration::from_micros(now - said_at).saturating_sub(backlog.waited));
+        let echo = self.epoch + Duration::from_micros(said_at);
         let changes = self.membership.lock().echo(echo.into_std());
         self.refresh_audience();
         self.apply(changes);
@@ -231,13 +234,22 @@ impl Node {
             return;
         }
         let now = StdInstant::now();
-        let outgoing = Outgoing {
+        let travelled = broadcast.journey.map(|journey| journey.age + self.travel.one_way());
+        let trace = broadcast.journey.and_then(|journey| journey.trace);
+        let outgoing = Arc::new(Outgoing {
             packet,
             emitted_at: now.checked_sub(backlog.waited).unwrap_or(now),
+            travelled,
+            trace,
             volatile: broadcast.volatile,
             compress: broadcast.compress,
-        };
-        namespace.local.deliver(&broadcast.selector, &Arc::new(outgoing));
+        });
+        let sockets = namespace.local.deliver(&broadcast.selector, &outgoing);
+        let observed = trace.zip(travelled).zip(self.travel.observer());
+        if let Some(((trace, travelled), observer)) = observed {
+            let (namespace, took) = (&namespace.name, outgoing.emitted_at.elapsed());
+            observer.delivered(&RemoteDelivery { trace, namespace, sockets, travelled, took });
+        }
     }
 
     /// True if a broadcast is dropped, because this node is behind with delivering.

@@ -101,6 +101,11 @@ impl Node {
         }
     }
 
+    /// Whether emits to other nodes may tell of their way.
+    pub(crate) fn tells_journeys(&self) -> bool {
+        self.audience.read().knows_journeys
+    }
+
     /// Others may have come or gone over unheard: until all have had the time to say so, they may listen anywhere.
     pub(crate) fn forget_audience(&self) {
         self.audience_known.store(false, Ordering::Release);

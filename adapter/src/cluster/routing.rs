@@ -61,12 +61,15 @@ pub(crate) struct Audience {
     /// There are too many numbers of buckets for a copy to each: what is for a room goes to the whole namespace, where
     /// everybody listens.
     pub(crate) everywhere: bool,
+    /// Every one of them understands emits that tell of their way.
+    pub(crate) knows_journeys: bool,
 }
 
 impl Audience {
     /// `certain` says that every node was heard that is there. Otherwise they may listen anywhere.
     pub(crate) fn of(others: impl Iterator<Item = Understands>, own_buckets: u32, certain: bool) -> Self {
-        let mut audience = Self { exact: !certain, buckets: Vec::new(), everywhere: false };
+        let mut audience =
+            Self { exact: !certain, buckets: Vec::new(), everywhere: false, knows_journeys: false };
         let (mut alone, mut anywhere) = (true, !certain);
         for other in others {
             alone = false;

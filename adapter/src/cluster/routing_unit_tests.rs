@@ -151,7 +151,7 @@ fn a_node_that_does_not_know_buckets_sends_everybody_back() {
 #[test]
 fn publications_go_where_somebody_listens() {
     let of = |others: &[Understands], certain| {
-        let Audience { exact, buckets, everywhere } = Audience::of(others.iter().copied(), 16, certain);
+        let Audience { exact, buckets, everywhere, .. } = Audience::of(others.iter().copied(), 16, certain);
         assert!(!everywhere);
         (exact, buckets)
     };

@@ -14,20 +14,33 @@ use super::{Backlog, Bus, BusError, BusSink, BusState, ClusterConfig, ClusterFac
 use crate::adapter::AdapterFactory;
 use crate::adapter::Status;
 use crate::host::{DrainError, DrainOrder, NodeState, Standing};
+use crate::mailbox::{Item, Mailbox};
 use crate::selector::Selector;
+use crate::trace::TraceContext;
 
 /// A node of an earlier version: it neither says nor hears what that did not know.
 struct OldBus(Arc<MemoryBus>, u8);
 
 struct OldEar(Arc<dyn BusSink>, u8);
 
-fn is_known(payload: &Bytes, version: u8) -> bool {
-    payload[2] <= version
+/// Where the version of a message stands, its kind, and the version that a node says it understands.
+const VERSION: usize = 2;
+const KIND: usize = 3;
+const UNDERSTOOD: usize = 20;
+const VITALS: u8 = 7;
+
+/// What an old node says of itself.
+fn aged(payload: &Bytes, version: u8) -> Bytes {
+    let mut payload = payload.to_vec();
+    if payload[KIND] == VITALS {
+        payload[UNDERSTOOD] = version;
+    }
+    payload.into()
 }
 
 impl BusSink for OldEar {
     fn message(&self, subject: &str, payload: Bytes, backlog: Backlog) {
-        if is_known(&payload, self.1) {
+        if payload[VERSION] <= self.1 {
             self.0.message(subject, payload, backlog);
         }
     }
@@ -42,7 +55,10 @@ impl Bus for OldBus {
         self.0.start(Arc::new(OldEar(sink, self.1)))
     }
     fn publish(&self, mut batch: Vec<Publication>) -> BoxFuture<'_, Result<(), BusError>> {
-        batch.retain(|publication| is_known(&publication.payload, self.1));
+        batch.retain(|publication| publication.payload[VERSION] <= self.1);
+        for publication in &mut batch {
+            publication.payload = aged(&publication.payload, self.1);
+        }
         self.0.publish(batch)
     }
     fn subscribe(&self, subjects: Vec<Subject>) -> BoxFuture<'_, Result<(), BusError>> {
@@ -63,9 +79,12 @@ impl Bus for OldBus {
 }
 
 pub(super) async fn old_node(hub: &MemoryHub) -> TestNode {
-    let bus = hub.bus();
-    let old =
-        ClusterFactory::start(Arc::new(OldBus(bus.clone(), 1)), ClusterConfig::default()).await.unwrap();
+    node_of(hub, 1).await
+}
+
+async fn node_of(hub: &MemoryHub, version: u8) -> TestNode {
+    let (bus, config) = (hub.bus(), ClusterConfig::default());
+    let old = ClusterFactory::start(Arc::new(OldBus(bus.clone(), version)), config).await.unwrap();
     TestNode { bus, adapter: old.namespace("/", Arc::new(Quiet)), factory: old }
 }
 
@@ -95,6 +114,48 @@ async fn nodes_of_two_versions_are_one_cluster() {
     old.bus.set_up(false);
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert_eq!(new.factory.nodes().len(), 2);
+}
+
+/// How long the packets were on their way that came.
+fn travelled(mailbox: &Mailbox) -> Vec<Option<Duration>> {
+    let of = |item: &Item| match item {
+        Item::Packet(outgoing) => outgoing.travelled,
+        _ => panic!("no packet"),
+    };
+    mailbox.drain().iter().map(of).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn emits_tell_of_their_way_once_everybody_understands_it() {
+    let hub = MemoryHub::new();
+    let [sender, receiver] = [TestNode::start(&hub).await, TestNode::start(&hub).await];
+    let old = node_of(&hub, 2).await;
+    let (_, here) = sender.socket(1, &["x"]).await;
+    let (_, there) = receiver.socket(1, &["x"]).await;
+    let (_, at_old) = old.socket(1, &["x"]).await;
+    let settled = || tokio::time::sleep(Duration::from_secs(20));
+    settled().await;
+    let mut told = packet("e");
+    let emitted_at = std::time::Instant::now().checked_sub(Duration::from_secs(3));
+    let trace = TraceContext::new(7, 8, true);
+    let outgoing = Arc::get_mut(&mut told).unwrap();
+    (outgoing.emitted_at, outgoing.trace) = (emitted_at.unwrap(), trace);
+    let emit = || sender.adapter.broadcast_confirmed(&Selector::rooms(["x"]), &told);
+    emit().await.unwrap();
+    assert_eq!([travelled(&here), travelled(&there), travelled(&at_old)], [[None], [None], [None]]);
+    old.factory.shutdown().await;
+    settled().await;
+    emit().await.unwrap();
+    assert_eq!(travelled(&here), [None]);
+    let Some(Item::Packet(came)) = there.drain().pop_front() else { panic!("nothing came") };
+    assert!(came.travelled.unwrap() >= Duration::from_secs(3), "{came:?}");
+    assert_eq!(came.trace, trace);
+    // One that comes is not told what it cannot read.
+    let old = node_of(&hub, 2).await;
+    let (_, at_old) = old.socket(2, &["x"]).await;
+    emit().await.unwrap();
+    assert_eq!([travelled(&there), travelled(&at_old)], [[None], [None]]);
+    assert_eq!(old.factory.counters().malformed_version.get(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,8 +19,8 @@ const MAGIC: [u8; 2] = *b"RC";
 /// nodes of different versions are one cluster while it is upgraded, as far as the older ones go. A layout never changes;
 /// a new one is a new kind.
 pub(crate) const VERSION: u8 = 3;
-/// Since this version nodes can be told to drain.
-pub(crate) const DRAINS: u8 = 3;
+/// The version that brought addresses of nodes, drains and the ages of emits.
+pub(crate) const VERSION_3: u8 = 3;
 /// Bytes of a message that are not its contents, at most; what remains of the broker's limit may be filled.
 pub(crate) const OVERHEAD: usize = 64;
 
@@ -58,7 +58,10 @@ pub(crate) fn encode(from: Identity, message: &Message) -> Bytes {
             out.put_u64_le(*number);
             put_listening(&mut out, *listening);
         }
-        Message::Broadcast(broadcast) => put_broadcast(&mut out, broadcast),
+        Message::Broadcast(broadcast) => match &broadcast.journey {
+            Some(journey) => journey::put_travelled(&mut out, journey, broadcast),
+            None => put_broadcast(&mut out, broadcast),
+        },
         Message::ServerEvent { namespace, name, args } => {
             put_str(&mut out, namespace);
             put_str(&mut out, name);
@@ -102,7 +105,8 @@ fn version_and_kind(message: &Message) -> (u8, u8) {
         Message::Hello => (1, 0),
         Message::Heartbeat => (1, 1),
         Message::Goodbye => (1, 2),
-        Message::Broadcast(_) => (1, 3),
+        Message::Broadcast(Broadcast { journey: None, .. }) => (1, 3),
+        Message::Broadcast(_) => (VERSION_3, 48),
         Message::ServerEvent { .. } => (1, 4),
         Message::Request { .. } => (1, 5),
         Message::Response { .. } => (1, 6),
@@ -119,8 +123,8 @@ fn version_and_kind(message: &Message) -> (u8, u8) {
         Message::Claimed { .. } => (2, 33),
         Message::Settled(_) => (2, 34),
         Message::Reach(_) => (3, 40),
-        Message::Drain { .. } => (DRAINS, 44),
-        Message::Draining { .. } => (DRAINS, 45),
+        Message::Drain { .. } => (VERSION_3, 44),
+        Message::Draining { .. } => (VERSION_3, 45),
     }
 }
 
@@ -310,6 +314,7 @@ pub(crate) fn decode(payload: Bytes) -> Result<Envelope, WireError> {
         40 => Message::Reach(reader.reach()?),
         44 => Message::Drain { id: reader.u64()?, order: reader.drain_order()? },
         45 => Message::Draining { id: reader.u64()?, drains: reader.drains()? },
+        48 => Message::Broadcast(reader.travelled()?),
         _ => return Err(WireError::Invalid),
     };
     if reader.0.has_remaining() || version_and_kind(&message).0 != version {
@@ -332,6 +337,10 @@ impl Reader {
         self.0.try_get_u8().map_err(|_| WireError::Truncated)
     }
 
+    fn u32(&mut self) -> Result<u32, WireError> {
+        self.0.try_get_u32_le().map_err(|_| WireError::Truncated)
+    }
+
     fn u64(&mut self) -> Result<u64, WireError> {
         self.0.try_get_u64_le().map_err(|_| WireError::Truncated)
     }
@@ -345,7 +354,7 @@ impl Reader {
     }
 
     fn len(&mut self) -> Result<usize, WireError> {
-        let len = self.0.try_get_u32_le().map_err(|_| WireError::Truncated)?;
+        let len = self.u32()?;
         usize::try_from(len).map_err(|_| WireError::Truncated)
     }
 
@@ -405,7 +414,8 @@ impl Reader {
         }
         let selector = self.selector()?;
         let frames = std::mem::take(&mut self.0);
-        Ok(Broadcast { namespace, id, selector, volatile: flags & 1 != 0, compress: flags & 2 != 0, frames })
+        let (volatile, compress) = (flags & 1 != 0, flags & 2 != 0);
+        Ok(Broadcast { namespace, id, selector, volatile, compress, journey: None, frames })
     }
 
     fn vitals(&mut self) -> Result<Vitals, WireError> {
@@ -418,7 +428,7 @@ impl Reader {
     }
 
     fn listening(&mut self) -> Result<Listening, WireError> {
-        let (how, buckets) = (self.u8()?, self.0.try_get_u32_le().map_err(|_| WireError::Truncated)?);
+        let (how, buckets) = (self.u8()?, self.u32()?);
         if !(1..=3).contains(&how) || buckets == 0 {
             return Err(WireError::Invalid);
         }
@@ -466,10 +476,14 @@ impl Reader {
 mod directory;
 #[path = "wire_host.rs"]
 mod host;
+#[path = "wire_journey.rs"]
+mod journey;
 #[path = "wire_once.rs"]
 mod once;
 #[path = "wire_reach.rs"]
 mod reach;
+
+pub(crate) use journey::set_age;
 
 #[cfg(test)]
 #[path = "wire_tests.rs"]

@@ -120,10 +120,6 @@ impl Reader {
         self.0.try_get_u16_le().map_err(|_| WireError::Truncated)
     }
 
-    fn u32(&mut self) -> Result<u32, WireError> {
-        self.0.try_get_u32_le().map_err(|_| WireError::Truncated)
-    }
-
     fn tag(&mut self) -> Result<NodeTag, WireError> {
         self.text(NodeTag::LEN)?.parse().map_err(|_| WireError::Invalid)
     }

@@ -2,10 +2,13 @@
 
 use proptest::prelude::*;
 
+use super::journey::AGE_AT;
 use super::*;
 use crate::cluster::directory::{Announced, Entry, Known, Part, Query, Slot, Update};
+use crate::cluster::journey::Journey;
 use crate::host::{DrainOrder, Drains, NodeState, Standing};
 use crate::reach::{Reach, ReachKey};
+use crate::trace::TraceContext;
 
 fn from() -> Identity {
     Identity { tag: "ab-_".parse().unwrap(), generation: 0x0102_0304_0506_0708 }
@@ -92,6 +95,7 @@ fn every_message() -> Vec<Message> {
             selector: selector(),
             volatile: true,
             compress: true,
+            journey: None,
             frames: Bytes::from_static(b"\x81\x024x"),
         }),
         Message::ServerEvent { namespace: "/".into(), name: "e".into(), args: binary_args() },
@@ -136,7 +140,35 @@ fn every_message() -> Vec<Message> {
         Message::Drain { id: 6, order: DrainOrder::default() },
         Message::Drain { id: 6, order: DrainOrder { delay: Some(timeout), period: None } },
         Message::Draining { id: 6, drains: Drains { already: true, connections: 7 } },
+        travelled(None),
+        travelled(TraceContext::new(0xabcd, 7, true)),
     ]
+}
+
+fn travelled(trace: Option<TraceContext>) -> Message {
+    Message::Broadcast(Broadcast {
+        namespace: "/".into(),
+        id: 1,
+        selector: Selector::all(),
+        volatile: false,
+        compress: false,
+        journey: Some(Journey { age: Duration::from_micros(1_500), trace }),
+        frames: Bytes::from_static(b"\x81\x024x"),
+    })
+}
+
+#[test]
+fn an_emit_tells_its_age_when_it_is_handed_over() {
+    let trace = TraceContext::new(0xabcd, 7, true);
+    for trace in [None, trace] {
+        let payload = set_age(encode(from(), &travelled(trace)), Duration::from_millis(70));
+        let Message::Broadcast(broadcast) = decode(payload).unwrap().message else { panic!("no broadcast") };
+        assert_eq!(broadcast.journey, Some(Journey { age: Duration::from_millis(70), trace }));
+    }
+    let shared = encode(from(), &travelled(None));
+    assert_eq!(set_age(shared.clone(), Duration::from_secs(1)), shared);
+    let long = set_age(encode(from(), &travelled(None)), Duration::from_secs(100_000));
+    assert_eq!(long[AGE_AT..AGE_AT + 4], [0xff; 4]);
 }
 
 /// What nodes of an earlier version said, one message a line. The first ones of `every_message`.
@@ -172,7 +204,10 @@ fn what_version_1_said_is_understood_and_said_in_the_same_way() {
     }
     // What it did not know carries a later version, which it counts and leaves alone.
     for message in messages {
-        let is_of_3 = matches!(message, Message::Reach(_) | Message::Drain { .. } | Message::Draining { .. });
+        let is_of_3 = matches!(
+            message,
+            Message::Reach(_) | Message::Drain { .. } | Message::Draining { .. } | Message::Broadcast(_)
+        );
         assert_eq!(encode(from(), &message)[2], if is_of_3 { 3 } else { 2 }, "{message:?}");
     }
 }

@@ -92,8 +92,7 @@ pub async fn what_is_volatile_is_dropped_when_it_cannot_be_written(cluster: &Tes
     b.mailbox.set_writable(false);
     for node in 0..3 {
         let packet = EncodedPacket::event("/", None, "volatile", &Args::none());
-        let outgoing =
-            Outgoing { packet, emitted_at: std::time::Instant::now(), volatile: true, compress: false };
+        let outgoing = Outgoing { volatile: true, compress: false, ..Outgoing::now(packet) };
         cluster.adapter(node, "/").broadcast(&Selector::all(), &Arc::new(outgoing)).unwrap();
     }
     cluster.emit(0, &Selector::all(), "kept");

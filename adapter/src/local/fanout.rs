@@ -125,6 +125,11 @@ impl Tally {
         }
     }
 
+    /// Mailboxes that took the packet.
+    pub(crate) fn delivered(&self) -> usize {
+        usize::try_from(self.queued).unwrap_or(usize::MAX)
+    }
+
     pub(crate) fn count_in(&self, counters: &Counters) {
         counters.deliveries.add(self.queued);
         counters.volatile_dropped.add(self.volatile_dropped);

@@ -16,7 +16,6 @@ mod tests;
 
 use std::collections::BinaryHeap;
 use std::sync::Arc;
-use std::time::Instant;
 
 pub(crate) use acks::AckSink;
 pub(crate) use collector::{Acks, Collector, deadline_of};
@@ -76,12 +75,13 @@ impl LocalAdapter {
         }
     }
 
-    /// Delivers to the sockets of this node that a selector means.
-    pub(crate) fn deliver(&self, selector: &Selector, outgoing: &Arc<Outgoing>) {
+    /// Delivers to the sockets of this node that a selector means. How many took it.
+    pub(crate) fn deliver(&self, selector: &Selector, outgoing: &Arc<Outgoing>) -> usize {
         self.show(selector, outgoing);
         let mut tally = Tally::default();
         fanout::visit(&self.sockets, &self.rooms, selector, |_, mailbox| tally.push(mailbox, outgoing));
         tally.count_in(&self.counters);
+        tally.delivered()
     }
 
     fn show(&self, selector: &Selector, outgoing: &Arc<Outgoing>) {
@@ -287,8 +287,7 @@ impl LocalAdapter {
         sink.asked(ids.clone());
         self.acks.open(ack, ids, sink);
         let packet = EncodedPacket::event(&self.namespace, Some(AckId::from(ack)), name, args);
-        let outgoing =
-            Arc::new(Outgoing { packet, emitted_at: Instant::now(), volatile: false, compress: true });
+        let outgoing = Outgoing::new(packet);
         self.show(selector, &outgoing);
         let mut tally = Tally::default();
         for (id, mailbox) in selected {

@@ -8,6 +8,7 @@ use roomcast_protocol::socketio::Args;
 
 use super::{DeadLetters, Revocations};
 use crate::metrics::Metrics;
+use crate::trace::Tracer;
 
 /// The node, as backends see it.
 pub trait Node: Send + Sync + 'static {
@@ -33,6 +34,11 @@ pub trait Node: Send + Sync + 'static {
 
     /// What the node counts.
     fn metrics(&self) -> &Arc<Metrics>;
+
+    /// What records traces.
+    fn tracer(&self) -> Tracer {
+        Tracer::default()
+    }
 
     /// Figures for people.
     fn stats(&self) -> NodeStats;

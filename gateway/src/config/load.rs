@@ -287,6 +287,8 @@ fn resolve_secrets(config: &mut Config, problems: &mut Vec<Problem>) {
     check("api.jwt.public_key_file", read_public_key(jwt.public_key_file.as_deref(), &mut jwt.public_key));
     let seed = config.adapter.nats.nkey_seed.iter_mut().map(Secret::resolve);
     seed.for_each(|result| check("adapter.nats.nkey_seed", result));
+    let headers = config.trace.headers.iter_mut().map(Secret::resolve);
+    headers.for_each(|result| check("trace.headers", result));
     for backend in config.backends.values_mut() {
         let url = backend.webhook.iter_mut().map(SecretUrl::resolve);
         url.for_each(|result| check("backend.webhook", result));

@@ -38,6 +38,7 @@ mod route;
 mod schema;
 mod secret;
 mod section;
+mod trace;
 mod units;
 mod unknown;
 mod validate;
@@ -68,10 +69,13 @@ pub use peer::Peer;
 pub use public::Public;
 pub(crate) use public::is_same_origin;
 pub use rebalance::Rebalance;
+#[cfg(test)]
+pub(crate) use reference::golden;
 pub use reload::Reload;
 pub use route::{Mode, Route};
 pub use secret::{Secret, SecretError, SecretUrl};
 pub use section::{Key, Kind};
+pub use trace::Trace;
 pub(crate) use validate::is_reserved_event;
 
 use section::section;
@@ -99,6 +103,7 @@ section! {
         drain: Drain,
         rebalance: Rebalance,
         log: Log,
+        trace: Trace,
         reload: Reload,
     }
     lists {

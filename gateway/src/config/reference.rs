@@ -144,7 +144,7 @@ fn example_item(list: &str) -> Table {
 
 /// Compares a file of docs/reference with what the code gives, or writes it.
 #[cfg(test)]
-pub(super) fn golden(name: &str, written: &str) {
+pub(crate) fn golden(name: &str, written: &str) {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference");
     let path = format!("{folder}/{name}");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {

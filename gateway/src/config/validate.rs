@@ -39,6 +39,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     super::ingest_checks::check(config, &mut problems);
     super::backend_checks::check(config, &mut problems);
     super::lifecycle_checks::check(config, &mut problems);
+    super::trace::problems(&config.trace, &mut problems);
     if !log::is_filter(&config.log.level) {
         problems.push(form("log.level", &config.log.level, "a level or a list of target=level"));
     }
@@ -338,7 +339,7 @@ fn tokens(config: &Config, problems: &mut Vec<Problem>) {
     }
 }
 
-fn is_http_url(url: &str) -> bool {
+pub(super) fn is_http_url(url: &str) -> bool {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace))
 }
@@ -458,6 +459,12 @@ mod tests {
             ),
             ("auth.jwt.claim = ''", "`auth.jwt.claim` must not be empty"),
             ("limits.sockets_per_user = 0", "`limits.sockets_per_user` must be greater than 0"),
+            ("trace.endpoint = 'collector:4318'", "`trace.endpoint`: \"\" is not a URL"),
+            ("trace.sample = 1.5", "`trace.sample`: \"1.5\" is not a number from 0 to 1"),
+            ("trace.headers = ['secret']", "`trace.headers`: \"***\" is not a header"),
+            ("trace.queue = 0", "`trace.queue` must be greater than 0"),
+            ("trace.queue = 2000000", "`trace.queue`: \"2000000\" is not a number up to"),
+            ("trace.service_name = ''", "`trace.service_name` must not be empty"),
             ("log.level = 'loud'", "`log.level`: \"loud\" is not a level"),
         ];
         for (toml, expected) in cases {

@@ -27,7 +27,7 @@ fn opts<L: Label>(name: &str, help: &str, value: L) -> Opts {
 }
 
 impl<L: Label> Counters<L> {
-    pub(super) fn new(registry: &Registry, name: &str, help: &str) -> Self {
+    pub(crate) fn new(registry: &Registry, name: &str, help: &str) -> Self {
         let make = |value: &L| {
             let counter = IntCounter::with_opts(opts(name, help, *value)).expect("a valid name");
             registry.register(Box::new(counter.clone())).expect("a name of its own");

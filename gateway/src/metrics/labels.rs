@@ -271,6 +271,16 @@ labels! {
         Owner = "owner",
     }
 
+    /// Why a span did not reach the collector.
+    SpanDrop("reason") {
+        /// As many as may wait did.
+        Queue = "queue",
+        /// The collector did not take it.
+        Export = "export",
+        /// The node was going away.
+        Ending = "ending",
+    }
+
     /// The packets of Engine.IO and, in its messages, of Socket.IO.
     PacketKind("type") {
         /// Engine.IO open.

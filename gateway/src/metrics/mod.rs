@@ -12,7 +12,7 @@ mod source;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus::core::{Collector, Metric as _};
@@ -28,7 +28,7 @@ pub use family::{Counters, Gauges};
 pub use forwards::ForwardMetrics;
 pub use labels::{
     AuthRefusal, BackendDrop, CloseReason, ConnectionRefusal, ForwardResult, ForwardSide, ForwardedResult,
-    Fullness, JwksFetch, Label, Listener, PacketKind, Refusal, ReloadResult, SentAway, SessionEnd,
+    Fullness, JwksFetch, Label, Listener, PacketKind, Refusal, ReloadResult, SentAway, SessionEnd, SpanDrop,
     UpgradeResult,
 };
 pub use listeners::ListenerMetrics;
@@ -102,7 +102,14 @@ pub struct Metrics {
     pub jwks_fetches: Counters<JwksFetch>,
     /// Events above the limit of their socket.
     pub events_limited: IntCounter,
+    /// Spans that did not reach the collector.
+    pub spans_dropped: Arc<Counters<SpanDrop>>,
+    /// Spans that the collector took.
+    pub spans_exported: IntCounter,
     emit_to_write: Histogram,
+    remote_emit_to_write: Histogram,
+    bus_round_trip: Histogram,
+    event_loop_lag: Histogram,
     handshake: Histogram,
     violations: IntCounterVec,
     api_requests: IntCounterVec,
@@ -153,7 +160,7 @@ impl Metrics {
             registry.register(Box::new(histogram.clone())).expect("a name of its own");
             histogram
         };
-        constants(&registry);
+        process(&registry);
         Self {
             connections: Gauges::new(&registry, "connections", "Open connections."),
             connections_opened: Counters::new(
@@ -224,6 +231,24 @@ impl Metrics {
                 "emit_to_write_seconds",
                 "From an emit, or its arrival from another node, to the write to a client.",
             ),
+            remote_emit_to_write: histogram(
+                "remote_emit_to_write_seconds",
+                "From an emit on another node to the write to a client, as far as that can be told.",
+            ),
+            bus_round_trip: histogram(
+                "bus_round_trip_seconds",
+                "From a sign of life of this node until it came back from the broker.",
+            ),
+            event_loop_lag: histogram(
+                "event_loop_lag_seconds",
+                "How late a timer of the runtime was; up to a millisecond is its grain.",
+            ),
+            spans_dropped: Arc::new(Counters::new(
+                &registry,
+                "trace_spans_dropped_total",
+                "Spans that did not reach the collector.",
+            )),
+            spans_exported: counter("trace_spans_exported_total", "Spans that the collector took."),
             handshake: histogram("handshake_seconds", "From a handshake request to its answer."),
             violations: counters("protocol_violations_total", "Packets against the protocol.", &["code"]),
             api_requests: counters("api_requests_total", "Requests to the HTTP API.", &["call", "status"]),
@@ -282,9 +307,23 @@ impl Metrics {
         self.ingest_up.with_label_values(&[source]).set(i64::from(up));
     }
 
-    /// How long a packet took from its emit to the write to a client.
-    pub fn observe_emit_to_write(&self, latency: Duration) {
+    /// How long a packet took from its emit to the write to a client; of one of another node, from its arrival here, before
+    /// which it had been on its way for so long.
+    pub fn observe_emit_to_write(&self, latency: Duration, travelled: Option<Duration>) {
         self.emit_to_write.observe(latency.as_secs_f64());
+        if let Some(travelled) = travelled {
+            self.remote_emit_to_write.observe((latency + travelled).as_secs_f64());
+        }
+    }
+
+    /// How long it took the broker to give back what this node said.
+    pub fn observe_round_trip(&self, took: Duration) {
+        self.bus_round_trip.observe(took.as_secs_f64());
+    }
+
+    /// How late a task got its turn.
+    pub fn observe_lag(&self, lag: Duration) {
+        self.event_loop_lag.observe(lag.as_secs_f64());
     }
 
     /// How long a handshake took to be answered.
@@ -322,6 +361,12 @@ impl Metrics {
         self.registry.register(Box::new(source::SourceCollector::new(source)?))
     }
 
+    /// All metrics as they are.
+    #[cfg(test)]
+    pub(crate) fn families(&self) -> Vec<prometheus::proto::MetricFamily> {
+        self.registry.gather()
+    }
+
     /// All metrics in the text format of Prometheus, version 0.0.4.
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -331,18 +376,31 @@ impl Metrics {
     }
 }
 
-/// What never changes while a node runs.
-fn constants(registry: &Registry) {
-    let build =
-        opts("build_info", "The version of Roomcast.").const_label("version", env!("CARGO_PKG_VERSION"));
-    // This one has the name that Prometheus gives it everywhere.
-    let start = Opts::new("process_start_time_seconds", "When the process started, in seconds since 1970.");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
-    for (opts, value) in [(build, 1.0), (start, now)] {
-        let gauge = Gauge::with_opts(opts).expect("a valid name");
-        gauge.set(value);
-        registry.register(Box::new(gauge)).expect("a name of its own");
-    }
+/// What the process is, and what it takes. The names of the latter are those that Prometheus gives them everywhere.
+fn process(registry: &Registry) {
+    let info = opts("build_info", "What this node was built from.")
+        .const_label("version", env!("CARGO_PKG_VERSION"))
+        .const_label("commit", option_env!("ROOMCAST_COMMIT").unwrap_or("unknown"))
+        .const_label("rustc", env!("ROOMCAST_RUSTC"))
+        .const_label("features", if cfg!(feature = "otlp") { "otlp" } else { "" });
+    let info = Gauge::with_opts(info).expect("a valid name");
+    info.set(1.0);
+    registry.register(Box::new(info)).expect("a name of its own");
+    #[cfg(target_os = "linux")]
+    let of_system = prometheus::process_collector::ProcessCollector::for_self();
+    #[cfg(not(target_os = "linux"))]
+    let of_system = started();
+    registry.register(Box::new(of_system)).expect("names of their own");
+}
+
+/// Where the system does not tell.
+#[cfg(not(target_os = "linux"))]
+fn started() -> Gauge {
+    use std::time::{SystemTime, UNIX_EPOCH};
+    let opts = Opts::new("process_start_time_seconds", "When the process started, in seconds since 1970.");
+    let start = Gauge::with_opts(opts).expect("a valid name");
+    start.set(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64()));
+    start
 }
 
 impl std::fmt::Debug for Metrics {
@@ -392,7 +450,8 @@ mod tests {
         metrics.sockets("/").add(3);
         metrics.violation("invalid_payload");
         metrics.api_request("emit", http::StatusCode::ACCEPTED);
-        metrics.observe_emit_to_write(Duration::from_micros(60));
+        metrics.observe_emit_to_write(Duration::from_micros(60), None);
+        metrics.observe_emit_to_write(Duration::from_secs(9), Some(Duration::from_millis(2)));
         let text = metrics.render();
         let series = series(&text);
         let expected = [
@@ -405,7 +464,8 @@ mod tests {
             ("roomcast_api_requests_total{call=\"emit\",status=\"202\"}", 1.0),
             ("roomcast_emit_to_write_seconds_bucket{le=\"0.00005\"}", 0.0),
             ("roomcast_emit_to_write_seconds_bucket{le=\"0.0001\"}", 1.0),
-            ("roomcast_emit_to_write_seconds_count", 1.0),
+            ("roomcast_emit_to_write_seconds_count", 2.0),
+            ("roomcast_remote_emit_to_write_seconds_sum", 9.002),
         ];
         for (name, value) in expected {
             assert_eq!(series.get(name), Some(&value), "{name} in\n{text}");

@@ -1,7 +1,7 @@
 //! Emits to many: `io.to("room").except("other").volatile().emit(…)`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use roomcast_adapter::{
     AckReport, AckStream, Adapter, AdapterError, Collected, Outgoing, RemoteSocket, Room, Selector, Target,
@@ -98,12 +98,8 @@ impl Broadcast {
     fn outgoing<M>(&self, name: &str, args: impl IntoArgs<M>) -> Result<Arc<Outgoing>, EmitError> {
         check_event_name(name)?;
         let packet = EncodedPacket::event(&self.namespace, None, name, &args.into_args()?);
-        Ok(Arc::new(Outgoing {
-            packet,
-            emitted_at: Instant::now(),
-            volatile: self.volatile,
-            compress: self.compress,
-        }))
+        let (volatile, compress) = (self.volatile, self.compress);
+        Ok(Arc::new(Outgoing { volatile, compress, ..Outgoing::now(packet) }))
     }
 
     /// Emits an event and collects the acks of all sockets, until all have come or the timeout is over. What is missing

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use roomcast_adapter::{
@@ -422,12 +422,8 @@ impl SocketEmitter {
         let args = args.into_args()?;
         self.notify_outgoing(name, &args);
         let packet = EncodedPacket::event(self.socket.inner.namespace.name(), None, name, &args);
-        let outgoing = Arc::new(Outgoing {
-            packet,
-            emitted_at: Instant::now(),
-            volatile: self.volatile,
-            compress: self.compress,
-        });
+        let (volatile, compress) = (self.volatile, self.compress);
+        let outgoing = Arc::new(Outgoing { volatile, compress, ..Outgoing::now(packet) });
         match self.socket.mailbox().push(&outgoing) {
             Push::Queued | Push::DroppedVolatile => Ok(()),
             Push::Overflowed | Push::Closed => Err(EmitError::Disconnected),

@@ -165,6 +165,8 @@ static GAUGES: &[GaugeFigure] = &[
     ("directory_records", "Rooms and sockets that this node keeps for the cluster.", &[], |c| {
         &c.directory_records
     }),
+    ("bus_outbox_messages", "Messages to the broker that wait or are in flight.", &[], |c| &c.outbox_items),
+    ("bus_outbox_bytes", "Their bytes.", &[], |c| &c.outbox_bytes),
     ("acks_awaited", "Acks that clients of this node owe.", &[], |c| &c.acks_awaited),
     ("calls_remembered", "Calls with an idempotency key that this node remembers.", &[], |c| &c.once_kept),
     ("cluster_rooms_hashed", "1 while this node listens to buckets of rooms.", &[], |c| &c.hashed),

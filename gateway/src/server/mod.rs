@@ -9,7 +9,10 @@ mod io;
 mod lifecycle;
 mod listener;
 mod memory;
+#[cfg(test)]
+mod metrics_reference;
 mod node;
+mod observe;
 mod outages;
 mod peer;
 mod rebalance;

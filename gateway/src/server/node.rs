@@ -13,6 +13,7 @@ use crate::backend::clients::Clients;
 use crate::backend::{DeadLetters, Node, NodeStats, Phase, Revocations};
 use crate::config::{AdapterKind, Config};
 use crate::metrics::Metrics;
+use crate::trace::Tracer;
 
 /// A running gateway.
 pub(super) struct GatewayNode {
@@ -23,6 +24,7 @@ pub(super) struct GatewayNode {
     lifecycle: Arc<Lifecycle>,
     full: Arc<Full>,
     dead_letters: Arc<DeadLetters>,
+    tracer: Tracer,
 }
 
 impl GatewayNode {
@@ -32,9 +34,10 @@ impl GatewayNode {
         clients: Arc<Clients>,
         lifecycle: Arc<Lifecycle>,
         dead_letters: Arc<DeadLetters>,
+        tracer: Tracer,
     ) -> Arc<Self> {
         let (serving, full) = (AtomicBool::new(false), Arc::default());
-        Arc::new(Self { io, adapter, clients, serving, lifecycle, full, dead_letters })
+        Arc::new(Self { io, adapter, clients, serving, lifecycle, full, dead_letters, tracer })
     }
 
     /// Whether it has as much as it takes.
@@ -107,6 +110,10 @@ impl Node for GatewayNode {
 
     fn metrics(&self) -> &Arc<Metrics> {
         self.io.metrics()
+    }
+
+    fn tracer(&self) -> Tracer {
+        self.tracer.clone()
     }
 
     fn revocations(&self) -> Option<&Revocations> {

@@ -27,6 +27,7 @@ use super::ingest::{adapter_nats, connect_nats, start_ingest, tls_files};
 use super::lifecycle::{Lifecycle, Stop, signals};
 use super::listener::{serve_api, serve_clients};
 use super::node::GatewayNode;
+use super::observe::{Observer, export_mailboxes, export_runtime, watch_lag};
 use super::outages::export_outages;
 use super::peer::{Peers, PeersError};
 use super::rebalance::rebalance;
@@ -40,6 +41,7 @@ use crate::backend::{DeadLetters, Node, SetupError};
 use crate::config::{AdapterKind, Config, Loaded, LogFormat, RedisPubSub, Sources};
 use crate::metrics::{Listener, Metrics};
 use crate::tls::{Tls, TlsError};
+use crate::trace::{self, TraceError, Tracer};
 
 /// Where the console's own sockets connect, on the api listener.
 const CONSOLE_PATH: &str = "/console/socket.io/";
@@ -47,6 +49,9 @@ const CONSOLE_PATH: &str = "/console/socket.io/";
 /// How long answers of the API that are under way may take at the end: a client that keeps its connection open must not keep
 /// the node alive.
 const API_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the last spans may take to be sent.
+const TRACE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +89,9 @@ pub enum RunError {
         /// What is wrong.
         error: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Traces cannot be sent as they are configured.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     /// A backend cannot be used as it is configured.
     #[error(transparent)]
     Backend(#[from] SetupError),
@@ -96,7 +104,7 @@ pub enum RunError {
 }
 
 /// How a node that had started ended.
-enum Ended {
+pub(super) enum Ended {
     /// All in good order.
     Drained,
     /// It was told to end at once.
@@ -145,7 +153,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 }
 
 /// Runs a gateway whose settings may change, until it is told to stop. `targets` take them up beside the gateway.
-async fn run_changing(
+pub(super) async fn run_changing(
     changes: watch::Receiver<Arc<Config>>,
     metrics: Arc<Metrics>,
     mut targets: Vec<Target>,
@@ -157,7 +165,9 @@ async fn run_changing(
     let public = bind("public", config.public.listen).await?;
     let api = bind("api", config.api.listen).await?;
     let certificates = Background(watch_certificates([&public_tls, &api_tls], &changes, &metrics));
-    let factory = start_adapter(&config, &metrics).await?;
+    let tracing = trace::start(&config.trace, &metrics)?;
+    let tracer = tracing.tracer.clone();
+    let factory = start_adapter(&config, &metrics, &tracer).await?;
     export_outages(&metrics, factory.status());
     let clients =
         Clients::start(&config, &factory, &metrics).map_err(|error| RunError::Keys(error.to_string()))?;
@@ -166,12 +176,15 @@ async fn run_changing(
     let io = peers.into_iter().fold(io, IoBuilder::peers).only_configured_namespaces().build();
     let dead_letters = DeadLetters::new(io.metrics());
     let lifecycle = Arc::new(Lifecycle::new(changes.clone()));
+    export_runtime(io.metrics());
+    export_mailboxes(io.metrics(), io.engine());
     let node = GatewayNode::new(
         io.clone(),
         config.adapter.kind,
         Arc::clone(&clients),
         Arc::clone(&lifecycle),
         Arc::clone(&dead_letters),
+        tracer,
     );
     factory.set_host(&(Arc::clone(&node) as Arc<dyn Host>));
     let calls = Calls::new(Arc::clone(&node) as Arc<dyn Node>, config.engine.max_attachments);
@@ -208,6 +221,7 @@ async fn run_changing(
             let (full, io, changes) = (Arc::clone(node.full()), io.clone(), changes.clone());
             async move { full.watch(io, changes).await }
         }),
+        tokio::spawn(watch_lag(Arc::clone(io.metrics()))),
         tokio::spawn(rebalance(io.clone(), Arc::clone(&node) as Arc<dyn Node>, changes)),
     ]);
     let (stop_api, api_stopped) = oneshot::channel::<()>();
@@ -253,6 +267,7 @@ async fn run_changing(
         io.leave_peers();
         let _ = stop_api.send(());
         let _ = tokio::time::timeout(API_TIMEOUT, api_task).await;
+        tracing.end(TRACE_TIMEOUT).await;
         if lifecycle.is_cut() { Ended::Cut } else { Ended::Drained }
     };
     tokio::select! {
@@ -335,7 +350,11 @@ async fn bind_peers(config: &Config, factory: &Arc<dyn AdapterFactory>) -> Resul
 }
 
 /// Starts the adapter that is configured, and has its figures exported.
-async fn start_adapter(config: &Config, metrics: &Metrics) -> Result<Arc<dyn AdapterFactory>, RunError> {
+async fn start_adapter(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    tracer: &Tracer,
+) -> Result<Arc<dyn AdapterFactory>, RunError> {
     let kind = config.adapter.kind;
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| RunError::Adapter { kind, error };
     let url = config.adapter.url.as_ref().map(|url| url.expose().to_owned()).unwrap_or_default();
@@ -370,6 +389,7 @@ async fn start_adapter(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Ada
     };
     let factory = ClusterFactory::start(bus, cluster_config(config)).await;
     let factory = factory.map_err(|error| failed(error.into()))?;
+    factory.observe(Arc::new(Observer { metrics: Arc::clone(metrics), tracer: tracer.clone() }));
     export_counters(metrics, factory.counters());
     export_link(metrics, &link);
     Ok(factory)

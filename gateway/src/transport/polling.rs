@@ -64,10 +64,10 @@ impl Polling {
             if let Some(kind) = item.kind() {
                 metrics.packets_sent.inc(kind);
             }
-            oldest = oldest.or(item.outgoing().map(|outgoing| outgoing.emitted_at));
+            oldest = oldest.or(item.outgoing().map(|outgoing| (outgoing.emitted_at, outgoing.travelled)));
         }
-        if let Some(emitted_at) = oldest {
-            metrics.observe_emit_to_write(emitted_at.elapsed());
+        if let Some((emitted_at, travelled)) = oldest {
+            metrics.observe_emit_to_write(emitted_at.elapsed(), travelled);
         }
         let len = payload.len();
         poll.send(PollAnswer::Payload(payload)).ok().map(|()| len)

@@ -159,8 +159,8 @@ impl WebSocket {
                 }
             }
         };
-        if let Some(emitted_at) = oldest {
-            metrics.observe_emit_to_write(Instant::now().saturating_duration_since(emitted_at));
+        if let Some((emitted_at, travelled)) = oldest {
+            metrics.observe_emit_to_write(Instant::now().saturating_duration_since(emitted_at), travelled);
         }
         result
     }
@@ -181,8 +181,13 @@ impl WebSocket {
         self.stream.poll_write(cx, &slices)
     }
 
-    /// Removes what was written; tells when the first of it was emitted.
-    fn advance(&mut self, written: usize, wire: &mut WireQueue, metrics: &Metrics) -> Option<Instant> {
+    /// Removes what was written; tells when the first of it was emitted, and how long that had been on its way.
+    fn advance(
+        &mut self,
+        written: usize,
+        wire: &mut WireQueue,
+        metrics: &Metrics,
+    ) -> Option<(Instant, Option<Duration>)> {
         let mut oldest = None;
         self.written += written;
         while let Some(len) = wire.front_len().filter(|len| *len <= self.written) {
@@ -191,7 +196,7 @@ impl WebSocket {
             if let Some(kind) = item.kind() {
                 metrics.packets_sent.inc(kind);
             }
-            oldest = oldest.or(item.outgoing().map(|outgoing| outgoing.emitted_at));
+            oldest = oldest.or(item.outgoing().map(|outgoing| (outgoing.emitted_at, outgoing.travelled)));
         }
         oldest
     }

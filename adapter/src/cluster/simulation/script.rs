@@ -388,5 +388,5 @@ impl World {
 
 fn packet(name: &str, volatile: bool) -> Arc<Outgoing> {
     let packet = EncodedPacket::event(NAMESPACE, None, name, &Args::none());
-    Arc::new(Outgoing { packet, emitted_at: std::time::Instant::now(), volatile, compress: false })
+    Arc::new(Outgoing { volatile, compress: false, ..Outgoing::now(packet) })
 }

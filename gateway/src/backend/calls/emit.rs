@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use roomcast_adapter::Outgoing;
+use roomcast_adapter::{Outgoing, TraceContext};
 use roomcast_protocol::socketio::EncodedPacket;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use super::selector::{Lists, To, selector};
 use super::{Caller, Calls, Scope, call_id};
 use crate::backend::problem::Details;
 use crate::backend::{Code, Problem};
+use crate::trace;
 
 /// The most items of a batch.
 pub(crate) const MAX_ITEMS: usize = 1_000;
@@ -91,7 +92,13 @@ struct ItemAnswer {
 }
 
 impl Calls {
-    pub(crate) async fn emit(&self, caller: &Caller, emit: Emit) -> Result<Emitted, Problem> {
+    /// `trace` is what the emit is a part of.
+    pub(crate) async fn emit(
+        &self,
+        caller: &Caller,
+        emit: Emit,
+        trace: Option<TraceContext>,
+    ) -> Result<Emitted, Problem> {
         let emitted_at = Instant::now();
         let selector = selector(emit.to, emit.except)?;
         check_event(&emit.event)?;
@@ -100,13 +107,21 @@ impl Calls {
         caller.check_reach(&selector)?;
         let packet = EncodedPacket::event(&namespace, None, &emit.event, &args);
         let (volatile, compress) = (emit.volatile, emit.compress.unwrap_or(true));
-        let outgoing = Arc::new(Outgoing { packet, emitted_at, volatile, compress });
-        adapter.broadcast_confirmed(&selector, &outgoing).await?;
+        let mut span = trace::emitting(&self.tracer, trace, &namespace, &emit.event);
+        let (travelled, trace) = (None, span.context());
+        let outgoing = Arc::new(Outgoing { packet, emitted_at, travelled, trace, volatile, compress });
+        let confirmed = adapter.broadcast_confirmed(&selector, &outgoing).await;
+        confirmed.inspect_err(|error| span.failed(error.code()))?;
         Ok(Emitted { id: call_id()? })
     }
 
     /// Begins with the items in their order, and waits for the broker once for all.
-    pub(crate) async fn emit_batch(&self, caller: &Caller, batch: Batch) -> Result<BatchAnswer, Problem> {
+    pub(crate) async fn emit_batch(
+        &self,
+        caller: &Caller,
+        batch: Batch,
+        trace: Option<TraceContext>,
+    ) -> Result<BatchAnswer, Problem> {
         caller.check(Scope::Emit)?;
         let count = batch.items.len();
         if count > MAX_ITEMS {
@@ -118,7 +133,7 @@ impl Calls {
         let items = batch.items.iter().map(|item| async {
             let emit = serde_json::from_str::<Emit>(item.get())
                 .map_err(|error| Problem::new(Code::InvalidRequest, error.to_string()))?;
-            self.emit(caller, emit).await
+            self.emit(caller, emit, trace).await
         });
         let results = futures_util::future::join_all(items).await;
         let results = results.into_iter().map(|result| match result {

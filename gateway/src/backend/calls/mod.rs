@@ -17,7 +17,6 @@ mod selector;
 mod server_emit;
 mod tail;
 mod tokens;
-mod trace;
 
 use std::sync::Arc;
 
@@ -25,6 +24,7 @@ use base64::Engine as _;
 use roomcast_adapter::Adapter;
 
 use super::{Code, Node, Problem};
+use crate::trace::Tracer;
 
 pub(crate) use caller::{Caller, Rights, Scope};
 pub(crate) use dead_letters::{LettersAnswer, LettersQuery, Replay, Replayed};
@@ -39,18 +39,24 @@ pub(crate) use request::{AckItem, Answers, Request, RequestAnswer};
 pub(crate) use server_emit::{ServerEmit, ServerEmitted};
 pub(crate) use tail::TailQuery;
 pub(crate) use tokens::Revoke;
-pub(crate) use trace::TraceParent;
 
 /// The calls, as one node serves them.
 pub(crate) struct Calls {
     node: Arc<dyn Node>,
     /// The most binary attachments in one event: a client closes its connection when it gets more.
     max_attachments: usize,
+    tracer: Tracer,
 }
 
 impl Calls {
     pub(crate) fn new(node: Arc<dyn Node>, max_attachments: usize) -> Self {
-        Self { node, max_attachments }
+        let tracer = node.tracer();
+        Self { node, max_attachments, tracer }
+    }
+
+    /// What records traces.
+    pub(crate) fn tracer(&self) -> &Tracer {
+        &self.tracer
     }
 
     /// The namespace that a call names, for a caller who may use it: "/" when it names none, and `chat` is `/chat` as in

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use roomcast_adapter::{Once, OnceKey};
+use roomcast_adapter::{Once, OnceKey, TraceContext};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -35,13 +35,14 @@ impl Calls {
         verb: Verb,
         key: &str,
         body: &[u8],
+        trace: Option<TraceContext>,
     ) -> Result<Answer, Problem> {
         let once = once_key(caller.name(), verb, key, body);
         let (deadline, mut pause) = (Instant::now() + PATIENCE, PAUSE);
         loop {
             match self.node.factory().once(once).await? {
                 Once::First(first) => {
-                    let answer = self.carry_out(caller, verb, body).await?;
+                    let answer = self.carry_out(caller, verb, body, trace).await?;
                     let remembered = Remembered { status: answer.status, body: answer.body.clone() };
                     first.done(Bytes::from(serde_json::to_vec(&remembered).unwrap_or_default())).await;
                     return Ok(answer);

@@ -2,14 +2,17 @@
 //!
 //! Owns which body and which status belong to which call. What is not understood is a problem, never a panic.
 
+use roomcast_adapter::TraceContext;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tracing::Instrument as _;
 
-use super::trace::TraceParent;
 use super::{Caller, Calls};
 use crate::backend::{Code, Problem};
+
+/// The name of a call, in traces.
+const CALL: &str = "roomcast.call";
 
 /// A call with a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,7 +74,7 @@ pub(crate) struct Meta {
     /// The same key with the same body within five minutes is the same call, which is carried out once.
     pub(crate) key: Option<String>,
     /// The trace that the call belongs to.
-    pub(crate) trace: Option<TraceParent>,
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// What a call is answered.
@@ -109,15 +112,21 @@ impl Calls {
         meta: &Meta,
         body: &[u8],
     ) -> Result<Answer, Problem> {
-        let trace = meta.trace.as_ref().map(TraceParent::trace_id);
-        let span = tracing::info_span!("call", call = verb.as_str(), caller = caller.name(), trace);
+        let recorded = self.tracer.root("call", meta.trace);
+        let mut recorded = recorded.text(CALL, || verb.as_str()).text("roomcast.caller", || caller.name());
+        let trace = recorded.context();
+        let trace_id = trace.map(TraceContext::trace_id);
+        let span = tracing::info_span!("call", call = verb.as_str(), caller = caller.name(), trace_id);
         let call = async {
             match &meta.key {
-                Some(key) if !verb.only_reads() => self.once(caller, verb, key, body).await,
-                _ => self.carry_out(caller, verb, body).await,
+                Some(key) if !verb.only_reads() => self.once(caller, verb, key, body, trace).await,
+                _ => self.carry_out(caller, verb, body, trace).await,
             }
         };
         let result = Box::pin(call.instrument(span.clone())).await;
+        if let Err(problem) = &result {
+            recorded.failed(problem.code.as_str());
+        }
         span.in_scope(|| match &result {
             Ok(answer) => tracing::debug!(status = answer.status, "answered"),
             Err(problem) => tracing::debug!(code = problem.code.as_str(), "refused"),
@@ -130,11 +139,12 @@ impl Calls {
         caller: &Caller,
         verb: Verb,
         body: &[u8],
+        trace: Option<TraceContext>,
     ) -> Result<Answer, Problem> {
         match verb {
-            Verb::Emit => Answer::new(202, &self.emit(caller, read(body)?).await?),
-            Verb::EmitBatch => Answer::new(200, &self.emit_batch(caller, read(body)?).await?),
-            Verb::Request => Answer::new(200, &self.request_all(caller, read(body)?).await?),
+            Verb::Emit => Answer::new(202, &self.emit(caller, read(body)?, trace).await?),
+            Verb::EmitBatch => Answer::new(200, &self.emit_batch(caller, read(body)?, trace).await?),
+            Verb::Request => Answer::new(200, &self.request_all(caller, read(body)?, trace).await?),
             Verb::Join => Answer::new(202, &self.join(caller, read(body)?).await?),
             Verb::Leave => Answer::new(202, &self.leave(caller, read(body)?).await?),
             Verb::Disconnect => Answer::new(202, &self.disconnect(caller, read(body)?).await?),

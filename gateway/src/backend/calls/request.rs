@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
-use roomcast_adapter::{AckEvent, AckStream, NodeTag, SocketId};
+use roomcast_adapter::{AckEvent, AckStream, NodeTag, SocketId, TraceContext};
 use roomcast_protocol::socketio::Args;
 use schemars::JsonSchema;
 use serde::de::{Error as _, Unexpected};
@@ -18,6 +18,7 @@ use super::args::{arguments, check_event};
 use super::selector::{Lists, To, selector};
 use super::{Caller, Calls, Scope};
 use crate::backend::Problem;
+use crate::trace;
 
 /// How long answers are awaited unless the caller says it, in milliseconds.
 pub(super) const DEFAULT_TIMEOUT: u64 = 10_000;
@@ -161,13 +162,20 @@ impl Calls {
         &self,
         caller: &Caller,
         request: Request,
+        trace: Option<TraceContext>,
     ) -> Result<RequestAnswer, Problem> {
+        let mut span =
+            trace::emitting(&self.tracer, trace, request.namespace.as_deref().unwrap_or("/"), &request.event);
         let mut answers = self.request(caller, request)?;
         let mut acks = Vec::new();
         while let Some(item) = answers.next().await {
             match item {
                 AckItem::Ack(ack) => acks.push(ack),
-                AckItem::Summary(summary) => return Ok(RequestAnswer { acks, summary }),
+                AckItem::Summary(summary) => {
+                    span.number("roomcast.acks.expected", summary.expected);
+                    span.number("roomcast.acks.received", summary.received);
+                    return Ok(RequestAnswer { acks, summary });
+                }
             }
         }
         Ok(RequestAnswer { acks, summary: Summary::default() })

@@ -18,12 +18,14 @@ use std::task::Context;
 
 use arc_swap::ArcSwap;
 use roomcast_adapter::Sighted;
+use tracing::Instrument as _;
 
-use super::events::Events;
+use super::events::{Events, trace_of};
 use crate::auth::AuthError;
 use crate::config::Namespace as Rules;
 use crate::handler::{DisconnectReason, NamespaceHandler, Refusal, Step};
 use crate::namespace::{Ack, Event, Socket};
+use crate::trace::{EVENT, NAMESPACE, SOCKET, Span};
 
 pub(crate) use member::Member;
 pub use revocations::Revocations;
@@ -79,7 +81,8 @@ impl NamespaceHandler for ClientHandler {
             }
             // The backend sees the verified claims.
             if let Some(backend) = backend {
-                events.connect(backend, socket.clone()).await?;
+                let span = asked(&events, "client connects", &socket);
+                events.connect(backend, socket.clone(), span.context()).await?;
                 // It went by the auth payload, which is a credential then.
                 socket.hide_credentials();
             }
@@ -109,15 +112,20 @@ impl NamespaceHandler for ClientHandler {
             name: Arc::clone(name),
             args: args.clone(),
         });
-        if *event.name == *rules.room_emit {
-            Self::emit(&rules, socket, &event, cx)
-        } else if *event.name == *rules.room_join {
-            self.join(&rules, socket, event, cx)
-        } else if *event.name == *rules.room_leave {
-            self.leave(socket, &event)
-        } else {
-            self.route(&rules, socket, event, cx)
-        }
+        let span = asked(&self.events, "client event", socket).text(EVENT, || Arc::clone(name));
+        let trace = span.context();
+        let step = span.in_logs().in_scope(|| {
+            if *event.name == *rules.room_emit {
+                self.emit(&rules, socket, &event, trace, cx)
+            } else if *event.name == *rules.room_join {
+                self.join(&rules, socket, event, trace, cx)
+            } else if *event.name == *rules.room_leave {
+                self.leave(socket, &event)
+            } else {
+                self.route(&rules, socket, event, trace, cx)
+            }
+        });
+        lasting(span, step)
     }
 
     fn disconnected(&self, socket: &Socket, _: DisconnectReason, _: &mut Context<'_>) -> Step<()> {
@@ -130,6 +138,31 @@ impl NamespaceHandler for ClientHandler {
     fn disconnecting(&self, socket: &Socket, reason: DisconnectReason, _: &mut Context<'_>) -> Step<()> {
         self.events.disconnected(&self.rules.load(), socket, reason);
         Step::Done(())
+    }
+}
+
+/// A span of what a client asks for, in the trace of its handshake if that has one.
+fn asked(events: &Events, name: &'static str, socket: &Socket) -> Span {
+    let tracer = events.tracer();
+    // Who records nothing need not read headers for every event.
+    let parent = if tracer.is_on() { trace_of(socket) } else { None };
+    let span = tracer.root(name, parent);
+    span.text(NAMESPACE, || Arc::clone(socket.namespace_inner().name()))
+        .text(SOCKET, || socket.id().to_string())
+}
+
+/// A span that lasts as long as a step.
+fn lasting(span: Span, step: Step<()>) -> Step<()> {
+    match step {
+        Step::Wait(waiting) if span.is_recording() => {
+            let logs = span.in_logs();
+            let lasting = async move {
+                waiting.await;
+                drop(span);
+            };
+            Step::Wait(Box::pin(lasting.instrument(logs)))
+        }
+        step => step,
     }
 }
 

@@ -4,9 +4,8 @@
 
 use std::sync::Arc;
 use std::task::Context;
-use std::time::Instant;
 
-use roomcast_adapter::{Outgoing, Room, Selector, SocketId};
+use roomcast_adapter::{Outgoing, Room, Selector, SocketId, TraceContext};
 use roomcast_protocol::socketio::{Args, EncodedPacket};
 use serde_json::Value;
 
@@ -14,6 +13,7 @@ use crate::auth::Grants;
 use crate::config::{Access, Namespace as Rules, is_user_room};
 use crate::handler::Step;
 use crate::namespace::{Ack, Event, Socket, check_event_name};
+use crate::trace;
 
 use super::{ClientHandler, FORBIDDEN, INVALID, Member, NO_BACKEND, Refused, refuse};
 
@@ -26,6 +26,7 @@ impl ClientHandler {
         rules: &Rules,
         socket: &Socket,
         event: Event,
+        trace: Option<TraceContext>,
         cx: &mut Context<'_>,
     ) -> Step<()> {
         let room = match room_of(&event.args) {
@@ -38,7 +39,7 @@ impl ClientHandler {
             Access::Claims if grants(socket, |grants| grants.may_join(&room)) => {
                 Step::start(join(socket.clone(), room, event.ack, None), cx)
             }
-            Access::Webhook => self.ask_to_join(rules, socket, room, event.ack, cx),
+            Access::Webhook => self.ask_to_join(rules, socket, room, event.ack, trace, cx),
             Access::Members | Access::Claims | Access::Never => refuse(&event.ack, FORBIDDEN),
         }
     }
@@ -57,6 +58,7 @@ impl ClientHandler {
         socket: &Socket,
         room: Room,
         ack: Ack,
+        trace: Option<TraceContext>,
         cx: &mut Context<'_>,
     ) -> Step<()> {
         let named = rules.rule(&room).and_then(|rule| rule.to.as_ref()).or(rules.connect.as_ref());
@@ -64,7 +66,7 @@ impl ClientHandler {
             return refuse(&ack, NO_BACKEND);
         };
         let (events, socket) = (Arc::clone(&self.events), socket.clone());
-        let asked = events.join(backend, socket.clone(), Arc::clone(&room));
+        let asked = events.join(backend, socket.clone(), Arc::clone(&room), trace);
         let step = async move {
             match asked.await {
                 Ok(reply) => join(socket, room, ack, reply.ack.clone()).await,
@@ -89,7 +91,14 @@ impl ClientHandler {
         }
     }
 
-    pub(super) fn emit(rules: &Rules, socket: &Socket, event: &Event, cx: &mut Context<'_>) -> Step<()> {
+    pub(super) fn emit(
+        &self,
+        rules: &Rules,
+        socket: &Socket,
+        event: &Event,
+        trace: Option<TraceContext>,
+        cx: &mut Context<'_>,
+    ) -> Step<()> {
         let (room, name) = match room_of(&event.args).and_then(|room| Ok((room, name_of(&event.args)?))) {
             Ok(target) => target,
             Err(refused) => return refuse(&event.ack, refused),
@@ -97,14 +106,52 @@ impl ClientHandler {
         if !may_emit(rules, socket, &room) {
             return refuse(&event.ack, FORBIDDEN);
         }
-        let args = event.args.skip(2);
-        let packet = EncodedPacket::event(socket.namespace_inner().name(), None, &name, &args);
-        let outgoing =
-            Arc::new(Outgoing { packet, emitted_at: Instant::now(), volatile: false, compress: true });
-        let mut selector = Selector::rooms([room]);
-        selector.except.push(socket.id().as_str().into());
-        relay(socket, &selector, &outgoing, &event.ack, cx)
+        let relayed = Relayed { name: &name, args: &event.args.skip(2), ack: &event.ack };
+        self.relay(socket, Selector::rooms([room]), &relayed, trace, cx)
     }
+
+    /// Emits for a client, which gets no copy, and learns that the broker has it if it asked for an ack.
+    pub(super) fn relay(
+        &self,
+        socket: &Socket,
+        mut selector: Selector,
+        event: &Relayed<'_>,
+        trace: Option<TraceContext>,
+        cx: &mut Context<'_>,
+    ) -> Step<()> {
+        selector.except.push(socket.id().as_str().into());
+        let namespace = socket.namespace_inner();
+        let packet = EncodedPacket::event(namespace.name(), None, event.name, event.args);
+        let mut span = trace::emitting(self.events.tracer(), trace, namespace.name(), event.name);
+        let outgoing = Arc::new(Outgoing { trace: span.context(), ..Outgoing::now(packet) });
+        if !event.ack.is_wanted() {
+            if let Err(error) = namespace.adapter().broadcast(&selector, &outgoing) {
+                span.failed(error.code());
+                tracing::debug!(%error, "a client's emit did not reach the other nodes");
+            }
+            return Step::Done(());
+        }
+        let confirmed = namespace.adapter().broadcast_confirmed(&selector, &outgoing);
+        let ack = event.ack.clone();
+        let answer = async move {
+            match confirmed.await {
+                Ok(()) => confirm(&ack),
+                Err(error) => {
+                    span.failed(error.code());
+                    let status = if error.code() == "payload_too_large" { 413 } else { 503 };
+                    let _ = ack.refuse(error.code(), status);
+                }
+            }
+        };
+        Step::start(answer, cx)
+    }
+}
+
+/// What a client emits to others.
+pub(super) struct Relayed<'a> {
+    pub(super) name: &'a str,
+    pub(super) args: &'a Args,
+    pub(super) ack: &'a Ack,
 }
 
 /// Whether the token of a client grants it something.
@@ -132,35 +179,6 @@ pub(super) fn may_emit(rules: &Rules, socket: &Socket, room: &str) -> bool {
         Access::Claims => grants(socket, |grants| grants.may_emit(room)),
         Access::Webhook | Access::Never => false,
     }
-}
-
-/// Emits for a client, which learns that the broker has it if it asked for an ack.
-pub(super) fn relay(
-    socket: &Socket,
-    selector: &Selector,
-    outgoing: &Arc<Outgoing>,
-    ack: &Ack,
-    cx: &mut Context<'_>,
-) -> Step<()> {
-    let adapter = socket.namespace_inner().adapter();
-    if !ack.is_wanted() {
-        if let Err(error) = adapter.broadcast(selector, outgoing) {
-            tracing::debug!(%error, "a client's emit did not reach the other nodes");
-        }
-        return Step::Done(());
-    }
-    let confirmed = adapter.broadcast_confirmed(selector, outgoing);
-    let ack = ack.clone();
-    let answer = async move {
-        match confirmed.await {
-            Ok(()) => confirm(&ack),
-            Err(error) => {
-                let status = if error.code() == "payload_too_large" { 413 } else { 503 };
-                let _ = ack.refuse(error.code(), status);
-            }
-        }
-    };
-    Step::start(answer, cx)
 }
 
 fn room_of(args: &Args) -> Result<Room, Refused> {

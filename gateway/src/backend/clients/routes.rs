@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 use std::task::Context;
-use std::time::Instant;
 
-use roomcast_adapter::{Outgoing, Room, Selector};
-use roomcast_protocol::socketio::EncodedPacket;
+use roomcast_adapter::{Room, Selector, TraceContext};
 
-use super::rooms::{may_emit, relay};
+use super::rooms::{Relayed, may_emit};
 use super::{ClientHandler, FORBIDDEN, Member, NO_BACKEND, UNKNOWN_EVENT, refuse};
 use crate::config::{Mode, Namespace as Rules, RoomPattern, Route};
 use crate::handler::Step;
@@ -20,20 +18,21 @@ impl ClientHandler {
         rules: &Rules,
         socket: &Socket,
         event: Event,
+        trace: Option<TraceContext>,
         cx: &mut Context<'_>,
     ) -> Step<()> {
         let Some(route) = rules.route(&event.name) else { return refuse(&event.ack, UNKNOWN_EVENT) };
         match route.mode {
             Mode::Drop => refuse(&event.ack, FORBIDDEN),
-            Mode::Room => to_rooms(rules, route, socket, &event, cx),
+            Mode::Room => self.to_rooms(rules, route, socket, &event, trace, cx),
             Mode::Notify => match self.backend_of(route) {
-                Some(backend) => self.notify(&backend, socket, &event),
+                Some(backend) => self.notify(&backend, socket, &event, trace),
                 None => refuse(&event.ack, NO_BACKEND),
             },
             Mode::Call => match self.backend_of(route) {
                 Some(backend) => {
                     let events = Arc::clone(&self.events);
-                    Step::start(events.call(backend, socket.clone(), event), cx)
+                    Step::start(events.call(backend, socket.clone(), event, trace), cx)
                 }
                 None => refuse(&event.ack, NO_BACKEND),
             },
@@ -44,32 +43,37 @@ impl ClientHandler {
         route.to.clone().or_else(|| self.events.only())
     }
 
-    fn notify(&self, backend: &str, socket: &Socket, event: &Event) -> Step<()> {
-        let _ = match self.events.notify(backend, socket, event) {
+    fn notify(&self, backend: &str, socket: &Socket, event: &Event, trace: Option<TraceContext>) -> Step<()> {
+        let _ = match self.events.notify(backend, socket, event, trace) {
             Ok(()) => event.ack.send(serde_json::json!({ "ok": true })),
             Err(error) => event.ack.refuse(error.code(), error.status()),
         };
         Step::Done(())
     }
-}
 
-/// Relays an event to the rooms of the client to which it may emit. The client gets no copy.
-fn to_rooms(rules: &Rules, route: &Route, socket: &Socket, event: &Event, cx: &mut Context<'_>) -> Step<()> {
-    let only = route.to.as_deref().map(RoomPattern::from);
-    let user = Member::of(socket).and_then(|member| member.user).map(|user| Member::room_of(&user));
-    let is_meant = |room: &Room| {
-        **room != *socket.id().as_str()
-            && user.as_deref() != Some(&**room)
-            && only.as_ref().is_none_or(|pattern| pattern.matches(room))
-            && may_emit(rules, socket, room)
-    };
-    let rooms: Vec<Room> = socket.rooms().into_iter().filter(is_meant).collect();
-    if rooms.is_empty() {
-        return refuse(&event.ack, FORBIDDEN);
+    /// Relays an event to the rooms of the client to which it may emit. The client gets no copy.
+    fn to_rooms(
+        &self,
+        rules: &Rules,
+        route: &Route,
+        socket: &Socket,
+        event: &Event,
+        trace: Option<TraceContext>,
+        cx: &mut Context<'_>,
+    ) -> Step<()> {
+        let only = route.to.as_deref().map(RoomPattern::from);
+        let user = Member::of(socket).and_then(|member| member.user).map(|user| Member::room_of(&user));
+        let is_meant = |room: &Room| {
+            **room != *socket.id().as_str()
+                && user.as_deref() != Some(&**room)
+                && only.as_ref().is_none_or(|pattern| pattern.matches(room))
+                && may_emit(rules, socket, room)
+        };
+        let rooms: Vec<Room> = socket.rooms().into_iter().filter(is_meant).collect();
+        if rooms.is_empty() {
+            return refuse(&event.ack, FORBIDDEN);
+        }
+        let relayed = Relayed { name: &event.name, args: &event.args, ack: &event.ack };
+        self.relay(socket, Selector::rooms(rooms), &relayed, trace, cx)
     }
-    let packet = EncodedPacket::event(socket.namespace_inner().name(), None, &event.name, &event.args);
-    let outgoing = Arc::new(Outgoing { packet, emitted_at: Instant::now(), volatile: false, compress: true });
-    let mut selector = Selector::rooms(rooms);
-    selector.except.push(socket.id().as_str().into());
-    relay(socket, &selector, &outgoing, &event.ack, cx)
 }

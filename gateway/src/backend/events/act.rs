@@ -3,6 +3,7 @@
 //! Owns the order: leave, join, state, emit, ack, end. What cannot be done is logged and does not stop the rest: the
 //! backend's own decision stands.
 
+use roomcast_adapter::TraceContext;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -43,7 +44,12 @@ pub(super) fn end(socket: &Socket, ending: Option<bool>) {
 
 impl Events {
     /// Lets a client in as a backend says.
-    pub(super) async fn admit(&self, socket: &Socket, reply: &Reply) -> Admission {
+    pub(super) async fn admit(
+        &self,
+        socket: &Socket,
+        reply: &Reply,
+        trace: Option<TraceContext>,
+    ) -> Admission {
         let expires_at = reply.expires_at.as_ref().and_then(|expiry| expiry.time());
         // A verified token goes over what a backend says.
         let is_known = Member::of(socket).is_some_and(|member| member.user.is_some());
@@ -58,18 +64,23 @@ impl Events {
             return Err(crate::Refusal::new("forbidden")
                 .with_data(serde_json::json!({ "code": "forbidden", "status": 403 })));
         }
-        let _ = self.act_but_end(socket, reply).await;
+        let _ = self.act_but_end(socket, reply, trace).await;
         Ok(())
     }
 
     /// Does what a reply says.
-    pub(super) async fn act(&self, socket: &Socket, reply: &Reply) {
-        let ending = self.act_but_end(socket, reply).await;
+    pub(super) async fn act(&self, socket: &Socket, reply: &Reply, trace: Option<TraceContext>) {
+        let ending = self.act_but_end(socket, reply, trace).await;
         end(socket, ending);
     }
 
     /// Does what a reply says but ending the socket: whether to, and with its connection.
-    pub(super) async fn act_but_end(&self, socket: &Socket, reply: &Reply) -> Option<bool> {
+    pub(super) async fn act_but_end(
+        &self,
+        socket: &Socket,
+        reply: &Reply,
+        trace: Option<TraceContext>,
+    ) -> Option<bool> {
         let own = socket.id();
         for room in reply.leave.iter().flatten().filter(|room| **room != *own.as_str()) {
             socket.leave(room);
@@ -85,17 +96,22 @@ impl Events {
             Member::update(socket, |member| member.state = state);
         }
         for emit in reply.emit.iter().flatten() {
-            if let Err(detail) = self.emit(socket, emit).await {
+            if let Err(detail) = self.emit(socket, emit, trace).await {
                 tracing::warn!(detail, "a backend's reply has an emit that cannot be done");
             }
         }
         reply.disconnect.and_then(Disconnect::close)
     }
 
-    async fn emit(&self, socket: &Socket, emit: &RawValue) -> Result<(), String> {
+    async fn emit(
+        &self,
+        socket: &Socket,
+        emit: &RawValue,
+        trace: Option<TraceContext>,
+    ) -> Result<(), String> {
         let emit: Emit = serde_json::from_str(emit.get()).map_err(|error| error.to_string())?;
         let emit = emit.within(socket.namespace_inner().name()).map_err(|problem| problem.detail)?;
-        self.calls.emit(&Caller::unlimited(), emit).await.map(drop).map_err(|problem| problem.detail)
+        self.calls.emit(&Caller::unlimited(), emit, trace).await.map(drop).map_err(|problem| problem.detail)
     }
 }
 

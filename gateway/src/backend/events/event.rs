@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use roomcast_adapter::{PresenceEvent, Room, SocketId};
+use roomcast_adapter::{PresenceEvent, Room, SocketId, TraceContext};
 use roomcast_protocol::socketio::Args;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -74,7 +74,7 @@ pub(crate) struct CloudEvent {
     /// The name of the client's event, for [`Kind::Event`].
     pub(crate) event: Option<Arc<str>>,
     /// The trace of which it is a part (W3C Trace Context).
-    pub(crate) traceparent: Option<Arc<str>>,
+    pub(crate) trace: Option<TraceContext>,
     /// All of it, in the JSON form of CloudEvents.
     pub(crate) json: Arc<str>,
 }
@@ -92,7 +92,7 @@ struct Envelope<'a, D> {
     #[serde(skip_serializing_if = "Option::is_none")]
     sequence: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    traceparent: Option<&'a str>,
+    traceparent: Option<String>,
     datacontenttype: &'static str,
     data: D,
 }
@@ -174,7 +174,7 @@ fn peer(address: SocketAddr) -> String {
 
 impl CloudEvent {
     /// A client asks to be let in.
-    pub(crate) fn connect(socket: &Socket, asking: Asking) -> Self {
+    pub(crate) fn connect(socket: &Socket, asking: Asking, trace: Option<TraceContext>) -> Self {
         let member = Member::of(socket);
         let auth: &RawValue = serde_json::from_str(socket.auth_json()).unwrap_or(RawValue::NULL);
         let more = More::Connect {
@@ -184,11 +184,17 @@ impl CloudEvent {
             peer: socket.handshake().address().map(peer),
             claims: member.as_ref().and_then(|member| member.claims.as_deref()),
         };
-        Self::of_socket(Kind::Connect, socket, None, &member, None, more)
+        Self::of_socket(Kind::Connect, socket, None, &member, None, trace, more)
     }
 
     /// A client sent an event.
-    pub(crate) fn event(socket: &Socket, name: &Arc<str>, args: &Args, wants_ack: bool) -> Self {
+    pub(crate) fn event(
+        socket: &Socket,
+        name: &Arc<str>,
+        args: &Args,
+        wants_ack: bool,
+        trace: Option<TraceContext>,
+    ) -> Self {
         let text = match args.attachments().is_empty() {
             true => format!("[{}]", args.elements()),
             false => args.to_json_array().map_or_else(|_| "[]".to_owned(), |array| array.to_string()),
@@ -198,20 +204,20 @@ impl CloudEvent {
         let rooms = Some(rooms_of(socket));
         Self {
             event: Some(Arc::clone(name)),
-            ..Self::of_socket(Kind::Event, socket, rooms, &Member::of(socket), None, more)
+            ..Self::of_socket(Kind::Event, socket, rooms, &Member::of(socket), None, trace, more)
         }
     }
 
     /// A client asks for a room.
-    pub(crate) fn join(socket: &Socket, room: &str) -> Self {
+    pub(crate) fn join(socket: &Socket, room: &str, trace: Option<TraceContext>) -> Self {
         let rooms = Some(rooms_of(socket));
-        Self::of_socket(Kind::Join, socket, rooms, &Member::of(socket), None, More::Join { room })
+        Self::of_socket(Kind::Join, socket, rooms, &Member::of(socket), None, trace, More::Join { room })
     }
 
     /// A socket is in its namespace.
     pub(crate) fn connected(socket: &Socket) -> Self {
         let rooms = Some(rooms_of(socket));
-        Self::of_socket(Kind::Connected, socket, rooms, &Member::of(socket), None, More::Connected {})
+        Self::of_socket(Kind::Connected, socket, rooms, &Member::of(socket), None, None, More::Connected {})
     }
 
     /// A socket is about to leave, and still in its rooms.
@@ -224,7 +230,7 @@ impl CloudEvent {
             reason => reason.as_str(),
         };
         let (rooms, more) = (Some(rooms_of(socket)), More::Disconnected { reason });
-        Self::of_socket(Kind::Disconnected, socket, rooms, &Member::of(socket), Some(id), more)
+        Self::of_socket(Kind::Disconnected, socket, rooms, &Member::of(socket), Some(id), None, more)
     }
 
     /// Something that happened in the cluster.
@@ -253,12 +259,14 @@ impl CloudEvent {
         Self::new(kind, id, namespace, &format!("room/{room}"), None, None, None, data)
     }
 
+    /// Belongs to the trace of the handshake, unless to one that goes on from there.
     fn of_socket(
         kind: Kind,
         socket: &Socket,
         rooms: Option<Vec<Room>>,
         member: &Option<Member>,
         id: Option<String>,
+        trace: Option<TraceContext>,
         more: More<'_>,
     ) -> Self {
         let (namespace, of) = (socket.namespace_inner().name(), socket.id());
@@ -270,9 +278,8 @@ impl CloudEvent {
         let user = member.as_ref().and_then(|member| member.user.clone());
         let state = member.as_ref().and_then(|member| member.state.as_deref());
         let data = SocketData { namespace, socket: of, user: user.as_deref(), more, rooms, state };
-        let (subject, trace) = (format!("socket/{of}"), trace_of(socket));
-        let event =
-            Self::new(kind, &id, namespace, &subject, Some(of), Some(sequence), trace.as_deref(), data);
+        let (subject, trace) = (format!("socket/{of}"), trace.or_else(|| trace_of(socket)));
+        let event = Self::new(kind, &id, namespace, &subject, Some(of), Some(sequence), trace, data);
         Self { user, ..event }
     }
 
@@ -284,7 +291,7 @@ impl CloudEvent {
         subject: &str,
         socket: Option<SocketId>,
         sequence: Option<u64>,
-        traceparent: Option<&str>,
+        trace: Option<TraceContext>,
         data: impl Serialize,
     ) -> Self {
         let envelope = Envelope {
@@ -295,7 +302,7 @@ impl CloudEvent {
             subject,
             time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             sequence: sequence.map(|number| number.to_string()),
-            traceparent,
+            traceparent: trace.map(|trace| trace.to_string()),
             datacontenttype: "application/json",
             data,
         };
@@ -308,7 +315,7 @@ impl CloudEvent {
             socket,
             user: None,
             event: None,
-            traceparent: traceparent.map(Into::into),
+            trace,
             json: json.into(),
         }
     }
@@ -335,16 +342,8 @@ fn rooms_of(socket: &Socket) -> Vec<Room> {
 }
 
 /// The trace that the handshake came with, if it is one (W3C Trace Context, "traceparent Header").
-fn trace_of(socket: &Socket) -> Option<String> {
-    let given = socket.handshake().header("traceparent")?;
-    let parts: Vec<_> = given.split('-').collect();
-    let is_hex = |text: &str, length: usize| {
-        text.len() == length
-            && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-    };
-    let [version, trace, parent, flags] = parts.as_slice() else { return None };
-    let is_trace = *version == "00" && is_hex(trace, 32) && is_hex(parent, 16) && is_hex(flags, 2);
-    is_trace.then(|| given.to_owned())
+pub(crate) fn trace_of(socket: &Socket) -> Option<TraceContext> {
+    TraceContext::parse(socket.handshake().header("traceparent")?)
 }
 
 #[cfg(test)]

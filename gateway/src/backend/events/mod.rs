@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use roomcast_adapter::AdapterFactory;
+use roomcast_adapter::{AdapterFactory, TraceContext};
 use tokio::time::Instant;
 
 use super::calls::Calls;
@@ -25,13 +25,14 @@ use crate::config::{self, Config};
 use crate::handler::{BoxFuture, DisconnectReason};
 use crate::metrics::Metrics;
 use crate::namespace::{Event, Socket};
+use crate::trace::{self, BACKEND, Tracer};
 
 use self::backends::Backends;
 use self::share::Checks;
 
 pub use dead_letters::DeadLetters;
 pub(crate) use dead_letters::{DeadLetter, Reason};
-pub(crate) use event::{CloudEvent, Kind};
+pub(crate) use event::{CloudEvent, Kind, trace_of};
 pub(crate) use reply::{BackendError, Refusal, Reply};
 
 /// A way to one backend service.
@@ -105,6 +106,7 @@ pub(crate) struct Events {
     names: ArcSwap<Names>,
     calls: Arc<Calls>,
     checks: Checks,
+    tracer: Tracer,
 }
 
 /// What a backend said to a client that asks to be let in.
@@ -123,7 +125,8 @@ impl Events {
         dead_letters.set_backends(&backends);
         backends.reload(&config.backends)?;
         let names = ArcSwap::from_pointee(Names::of(config));
-        Ok(Arc::new(Self { backends, names, calls, checks: Checks::default() }))
+        let tracer = calls.tracer().clone();
+        Ok(Arc::new(Self { backends, names, calls, checks: Checks::default(), tracer }))
     }
 
     /// Goes by another configuration. When a backend cannot be used as it says, none changes, and the log says why.
@@ -135,18 +138,23 @@ impl Events {
     }
 
     /// Asks the backend of the namespace, if it has one, whether a client is let in. What the reply says is done.
-    pub(crate) async fn connect(self: Arc<Self>, backend: String, socket: Socket) -> Admission {
+    pub(crate) async fn connect(
+        self: Arc<Self>,
+        backend: String,
+        socket: Socket,
+        trace: Option<TraceContext>,
+    ) -> Admission {
         let names = self.names.load_full();
         let (headers, share) = names.connects.get(&backend).cloned().unwrap_or_default();
         let asking = event::Asking::of(&socket, &headers);
         let key = (!share.is_zero()).then(|| share::key(&backend, &socket, &asking));
-        let ask = || self.ask(&backend, CloudEvent::connect(&socket, asking));
+        let ask = || self.ask(&backend, trace, |trace| CloudEvent::connect(&socket, asking, trace));
         let reply = match key {
             Some(key) => self.checks.ask(key, share, Instant::now(), ask).await,
             None => ask().await.map(Arc::new),
         };
         match reply {
-            Ok(reply) => self.admit(&socket, &reply).await,
+            Ok(reply) => self.admit(&socket, &reply, trace).await,
             Err(error) => Err(act::refusal(&error)),
         }
     }
@@ -171,32 +179,57 @@ impl Events {
         backend: String,
         socket: Socket,
         room: Arc<str>,
+        trace: Option<TraceContext>,
     ) -> Result<Arc<Reply>, BackendError> {
-        let reply = self.ask(&backend, CloudEvent::join(&socket, &room)).await?;
-        self.act(&socket, &reply).await;
+        let reply = self.ask(&backend, trace, |trace| CloudEvent::join(&socket, &room, trace)).await?;
+        self.act(&socket, &reply, trace).await;
         Ok(Arc::new(reply))
     }
 
     /// Asks a backend what to do with an event. What the reply says is done, and the client gets its ack.
-    pub(crate) async fn call(self: Arc<Self>, backend: String, socket: Socket, event: Event) {
-        let of = CloudEvent::event(&socket, &event.name, &event.args, event.ack.is_wanted());
-        match self.ask(&backend, of).await {
+    pub(crate) async fn call(
+        self: Arc<Self>,
+        backend: String,
+        socket: Socket,
+        event: Event,
+        trace: Option<TraceContext>,
+    ) {
+        let wants_ack = event.ack.is_wanted();
+        let of = |trace| CloudEvent::event(&socket, &event.name, &event.args, wants_ack, trace);
+        match self.ask(&backend, trace, of).await {
             Ok(reply) => {
                 // The ack goes out behind what the reply emits, and before the socket ends.
-                let ending = self.act_but_end(&socket, &reply).await;
+                let ending = self.act_but_end(&socket, &reply, trace).await;
                 act::acknowledge(&event.ack, reply.ack.as_deref());
                 act::end(&socket, ending);
             }
             Err(error) => {
+                tracing::debug!(code = error.code(), backend, "a client's event was not answered");
                 let _ = event.ack.refuse(error.code(), error.status());
             }
         }
     }
 
     /// Tells a backend of an event.
-    pub(crate) fn notify(&self, backend: &str, socket: &Socket, event: &Event) -> Result<(), BackendError> {
-        let of = CloudEvent::event(socket, &event.name, &event.args, event.ack.is_wanted());
-        self.backends.get(backend).ok_or(BackendError::Unknown)?.notify(of)
+    pub(crate) fn notify(
+        &self,
+        backend: &str,
+        socket: &Socket,
+        event: &Event,
+        trace: Option<TraceContext>,
+    ) -> Result<(), BackendError> {
+        let mut span =
+            self.tracer.child(trace::Kind::Producer, "tell backend", trace).text(BACKEND, || backend);
+        let wants_ack = event.ack.is_wanted();
+        let of = CloudEvent::event(socket, &event.name, &event.args, wants_ack, span.context());
+        let told =
+            self.backends.get(backend).ok_or(BackendError::Unknown).and_then(|backend| backend.notify(of));
+        told.inspect_err(|error| span.failed(error.kind()))
+    }
+
+    /// What records traces.
+    pub(crate) fn tracer(&self) -> &Tracer {
+        &self.tracer
     }
 
     /// The backend that is meant where none is named.
@@ -214,11 +247,22 @@ impl Events {
         self.backends.drain().await;
     }
 
-    fn ask(&self, backend: &str, event: CloudEvent) -> BoxFuture<Result<Reply, BackendError>> {
-        match self.backends.get(backend) {
-            Some(backend) => backend.call(event),
+    /// Asks a backend, as a part of a trace that it is told to go on with.
+    fn ask(
+        &self,
+        name: &str,
+        trace: Option<TraceContext>,
+        event: impl FnOnce(Option<TraceContext>) -> CloudEvent,
+    ) -> BoxFuture<Result<Reply, BackendError>> {
+        let mut span = self.tracer.child(trace::Kind::Client, "ask backend", trace).text(BACKEND, || name);
+        let reply = match self.backends.get(name) {
+            Some(backend) => backend.call(event(span.context())),
             None => Box::pin(std::future::ready(Err(BackendError::Unknown))),
+        };
+        if !span.is_recording() {
+            return reply;
         }
+        Box::pin(async move { reply.await.inspect_err(|error| span.failed(error.kind())) })
     }
 
     /// Tells what nobody waits for. What is not taken is a dead letter, so that it can be told later.

@@ -37,7 +37,7 @@ pub(super) async fn guard(State(api): State<Api>, mut request: Request, next: Ne
     request.extensions_mut().insert(caller);
     let mut response = next.run(request).await;
     if let Some(trace) = trace {
-        put_trace(&mut response, &trace);
+        put_trace(&mut response, trace);
     }
     response
 }

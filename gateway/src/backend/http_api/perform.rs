@@ -8,11 +8,12 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
+use roomcast_adapter::TraceContext;
 use serde_json::{Value, json};
 
 use super::body::{Format, NDJSON, read};
 use super::{Api, Problem};
-use crate::backend::calls::{self, AckItem, Answers, Caller, Meta, TraceParent, Verb};
+use crate::backend::calls::{self, AckItem, Answers, Caller, Meta, Verb};
 
 /// Names a call that may be sent again.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -63,13 +64,13 @@ fn meta(headers: &HeaderMap) -> Result<Meta, Problem> {
 }
 
 /// The trace of a request, if it names a valid one.
-pub(super) fn trace(headers: &HeaderMap) -> Option<TraceParent> {
-    TraceParent::parse(headers.get(TRACEPARENT)?.to_str().ok()?)
+pub(super) fn trace(headers: &HeaderMap) -> Option<TraceContext> {
+    TraceContext::parse(headers.get(TRACEPARENT)?.to_str().ok()?)
 }
 
 /// An answer says which trace it belongs to.
-pub(super) fn put_trace(response: &mut Response, trace: &TraceParent) {
-    if let Ok(value) = HeaderValue::from_str(trace.as_str()) {
+pub(super) fn put_trace(response: &mut Response, trace: TraceContext) {
+    if let Ok(value) = HeaderValue::from_str(&trace.to_string()) {
         response.headers_mut().insert(TRACEPARENT, value);
     }
 }

@@ -388,8 +388,8 @@ fn headers_of(event: &CloudEvent) -> HeaderMap {
     if let Some(user) = &event.user {
         headers.insert("Roomcast-User", subject_token(user).as_str());
     }
-    if let Some(trace) = &event.traceparent {
-        headers.insert("traceparent", subject_token(trace).as_str());
+    if let Some(trace) = &event.trace {
+        headers.insert("traceparent", trace.to_string().as_str());
     }
     headers
 }

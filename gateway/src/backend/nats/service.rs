@@ -9,11 +9,12 @@ use std::sync::Arc;
 use async_nats::HeaderMap;
 use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE, Request, ServiceExt as _};
 use futures_util::stream::{FuturesUnordered, SelectAll, StreamExt as _};
+use roomcast_adapter::TraceContext;
 use tokio::sync::watch;
 
 use super::NatsLink;
 use crate::backend::Problem;
-use crate::backend::calls::{Caller, Calls, Meta, TraceParent, Verb};
+use crate::backend::calls::{Caller, Calls, Meta, Verb};
 
 /// The queue group of the nodes.
 const QUEUE_GROUP: &str = "roomcast";
@@ -102,7 +103,7 @@ fn meta_of(headers: &HeaderMap) -> Meta {
     let text = |name: &str| headers.get(name).map(|value| value.as_str());
     Meta {
         key: text("Nats-Msg-Id").filter(|key| !key.is_empty()).map(str::to_owned),
-        trace: text("traceparent").and_then(TraceParent::parse),
+        trace: text("traceparent").and_then(TraceContext::parse),
     }
 }
 

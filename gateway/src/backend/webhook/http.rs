@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{Client, Url, header};
+use roomcast_adapter::TraceContext;
 
 use super::retry::retry_after;
 use super::sign::Signer;
@@ -29,7 +30,7 @@ pub(super) struct Request {
     pub(super) message: Arc<str>,
     pub(super) kind: &'static str,
     pub(super) body: Bytes,
-    pub(super) traceparent: Option<Arc<str>>,
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// What came of a request.
@@ -65,8 +66,8 @@ impl Endpoint {
             .header("webhook-timestamp", timestamp)
             .header("webhook-signature", signature)
             .body(request.body.clone());
-        if let Some(traceparent) = &request.traceparent {
-            sending = sending.header("traceparent", &**traceparent);
+        if let Some(trace) = request.trace {
+            sending = sending.header("traceparent", trace.to_string());
         }
         match sending.send().await {
             Ok(response) => self.read(response).await,

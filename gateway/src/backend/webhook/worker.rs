@@ -112,7 +112,7 @@ impl Shared {
             message: sign::message_id().into(),
             kind: SINGLE,
             body: Bytes::copy_from_slice(call.event.json.as_bytes()),
-            traceparent: call.event.traceparent.clone(),
+            trace: call.event.trace,
         };
         let sending = async {
             match settings.endpoint.send(&request).await {
@@ -137,12 +137,8 @@ impl Shared {
     async fn deliver(&self, batch: Batch) -> Finished {
         let settings = self.settings.load_full();
         let began = Instant::now();
-        let request = Request {
-            message: Arc::clone(&batch.message),
-            kind: BATCH,
-            body: body_of(&batch),
-            traceparent: None,
-        };
+        let request =
+            Request { message: Arc::clone(&batch.message), kind: BATCH, body: body_of(&batch), trace: None };
         let outcome = timeout_at(began + settings.timeout, settings.endpoint.send(&request)).await;
         let (verdict, health, result) = match outcome {
             Err(_) => (Verdict::Failed { retry_after: None }, Health::Ill, "backend_timeout"),

@@ -11,7 +11,6 @@ mod msgpack;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -94,7 +93,7 @@ impl Emitter {
         check_event_name(&emit.name).map_err(|_| Dropped::Refused)?;
         let packet = EncodedPacket::event(namespace, None, &emit.name, &emit.args);
         let Emit { selector, volatile, compress, .. } = emit;
-        let outgoing = Outgoing { packet, emitted_at: Instant::now(), volatile, compress };
+        let outgoing = Outgoing { volatile, compress, ..Outgoing::now(packet) };
         // Of this node alone, which needs no broker.
         let _ = adapter.broadcast(&selector, &Arc::new(outgoing));
         Ok(())

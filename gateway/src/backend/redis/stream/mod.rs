@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
-use roomcast_adapter::Status;
 use roomcast_adapter::cluster::BusError;
 use roomcast_adapter::redis::{RedisClient, RedisConnection, RedisReply};
+use roomcast_adapter::{Status, TraceContext};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -297,7 +297,9 @@ impl Reader {
             let detail = format!("the body is longer than {} bytes", self.settings.max_body);
             return Outcome::Refused(Problem::new(Code::PayloadTooLarge, detail));
         }
-        match self.calls.perform(&self.caller, Verb::Emit, &Meta::default(), body).await {
+        let trace = entry.field("traceparent").and_then(|trace| std::str::from_utf8(trace).ok());
+        let meta = Meta { trace: trace.and_then(TraceContext::parse), ..Meta::default() };
+        match self.calls.perform(&self.caller, Verb::Emit, &meta, body).await {
             Ok(_) => Outcome::Done,
             Err(problem) if problem.code.status().is_client_error() => Outcome::Refused(problem),
             Err(problem) => {

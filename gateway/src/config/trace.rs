@@ -1,0 +1,65 @@
+//! Traces by OpenTelemetry.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::section::section;
+use super::validate::{form, is_http_url};
+use super::{Problem, Secret, units};
+
+/// The most of `queue`.
+const MAX_QUEUE: usize = 1 << 20;
+
+section! {
+    /// Traces, sent to a collector by OpenTelemetry's protocol (OTLP over HTTP with protobuf). Off without `endpoint`. The
+    /// released image has them; a build of one's own needs `--features otlp`. OTEL_RESOURCE_ATTRIBUTES is heeded.
+    pub struct Trace {
+        /// Where the collector takes OTLP over HTTP: a URL, to which /v1/traces is added.
+        endpoint: Option<String> = None; example "\"http://otel-collector:4318\"",
+        /// The share of traces that is recorded of those that begin at the gateway, from 0 to 1. A client, or a caller of the
+        /// API, that comes with a `traceparent` has decided itself.
+        sample: f64 = 0.01,
+        /// The name of the service in traces.
+        service_name: String = "roomcast".to_owned(),
+        /// Headers for the collector, each "name=value", "env:NAME" or "file:PATH".
+        headers: Vec<Secret> = Vec::new(); example "[\"env:OTLP_AUTHORIZATION\"]",
+        /// Authorities to trust instead of the system's, for a collector with https: a PEM file.
+        ca_file: Option<PathBuf> = None; example "\"/etc/roomcast/ca.pem\"",
+        /// How long one request to the collector may take.
+        #[serde(with = "units::duration")]
+        timeout: Duration = Duration::from_secs(10),
+        /// Spans that may wait to be sent. What is more is dropped, and counted.
+        queue: usize = 4_096,
+    }
+}
+
+/// What must hold for traces.
+pub(super) fn problems(trace: &Trace, problems: &mut Vec<Problem>) {
+    if let Some(endpoint) = trace.endpoint.as_ref().filter(|endpoint| !is_http_url(endpoint)) {
+        let scheme = endpoint.split_once("://").map_or("", |(scheme, _)| scheme);
+        problems.push(form("trace.endpoint", scheme, "a URL with http:// or https://"));
+    }
+    if !(0.0..=1.0).contains(&trace.sample) {
+        problems.push(form("trace.sample", &trace.sample.to_string(), "a number from 0 to 1"));
+    }
+    let is_header = |text: &str| {
+        text.split_once('=').is_some_and(|(name, value)| {
+            name.trim().parse::<http::HeaderName>().is_ok()
+                && value.trim().parse::<http::HeaderValue>().is_ok()
+        })
+    };
+    if trace.headers.iter().any(|header| !is_header(header.expose())) {
+        problems.push(form("trace.headers", "***", "a header in the form name=value"));
+    }
+    if trace.service_name.is_empty() {
+        problems.push(Problem::Empty("trace.service_name".to_owned()));
+    }
+    if trace.queue > MAX_QUEUE {
+        problems.push(form("trace.queue", &trace.queue.to_string(), "a number up to 1048576"));
+    }
+    for (is_zero, key) in [(trace.queue == 0, "trace.queue"), (trace.timeout.is_zero(), "trace.timeout")] {
+        if is_zero {
+            problems.push(Problem::Zero(key));
+        }
+    }
+}
