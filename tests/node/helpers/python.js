@@ -2,7 +2,7 @@
 
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { until, within } from "./deadline.js";
+import { until } from "./deadline.js";
 import { Child } from "./processes.js";
 
 const file = (path) => fileURLToPath(new URL(path, import.meta.url));
@@ -24,11 +24,6 @@ export async function pythonListener(url, transports, ...rooms) {
     id,
     received,
     atLeast: (count) => until(() => received.length >= count, `${count} events in Python`),
-    /** Lets it disconnect by itself. */
-    leave: () => {
-      child.process.stdin.end();
-      return within(child.ended, "end of listener.py");
-    },
     stop: () => {
       child.process.stdin.end();
       return child.stop();

@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { emit } from "../helpers/api.js";
+import { accepted, emit } from "../helpers/api.js";
 import { startBroker } from "../helpers/brokers.js";
 import { TRANSPORTS, connect, connected, client, gatewayAsk, join, record } from "../helpers/clients.js";
 import { KINDS, plain, stopAll } from "../helpers/cluster.js";
@@ -14,8 +14,7 @@ import { Poll } from "../helpers/raw.js";
 import { ROUND_ROBIN, startRoundRobin } from "../helpers/round-robin.js";
 import { REFERENCE, startNodes } from "../helpers/servers.js";
 
-// python-engineio gives a payload of more than 16 packets up, and binary takes two each.
-const CLIENTS = 6;
+const CLIENTS = 9;
 const MANY = 60;
 const NODES = { haproxy: 3, nginx: 2 };
 
@@ -51,13 +50,17 @@ for (const kind of KINDS) {
           const sockets = await Promise.all(Array.from({ length: CLIENTS }, () => connect(balancer.url, transport)));
           const events = sockets.map((socket) => record(socket));
           await Promise.all(sockets.map((socket) => join(socket, room)));
-          const python = await pythonListener(balancer.url, transport.transports, room);
+          // By itself: python-socketio has a thread for each packet, which many binary ones at once confuse.
+          const quiet = `${room}-quiet`;
+          const python = await pythonListener(balancer.url, transport.transports, quiet);
           stoppers.push(python.stop);
 
           await Promise.all(
             sockets.map((socket, index) => gatewayAsk(socket, "room:emit", room, "hi", index, Buffer.from([index, 255]))),
           );
-          await emit(nodes[0], { rooms: [room] }, "from a backend", { $bin: "AQI=" });
+          await emit(nodes[0], { rooms: [room, quiet] }, "from a backend", { $bin: "AQI=" });
+          await python.atLeast(1);
+          await gatewayAsk(sockets[0], "room:emit", quiet, "hi", "text");
 
           const hi = sockets.map((_, index) => ["hi", index, { $bin: Buffer.from([index, 255]).toString("base64") }]);
           const fromBackend = ["from a backend", { $bin: "AQI=" }];
@@ -65,14 +68,16 @@ for (const kind of KINDS) {
             await seen.atLeast(CLIENTS);
             assert.deepEqual(sorted(seen), sorted([...hi.filter((_, other) => other !== index), fromBackend]));
           }
-          await python.atLeast(CLIENTS + 1);
-          assert.deepEqual(sorted(python.received), sorted([...hi, fromBackend]));
+          await python.atLeast(2);
+          assert.deepEqual(python.received, [fromBackend, ["hi", "text"]]);
 
           sockets.forEach((socket) => socket.disconnect());
-          await python.leave();
-          await allEnded(nodes);
+          // Before it goes: a balancer may not tell the nodes of a client that is gone.
+          await accepted(nodes[0], "/v1/disconnect", { to: { sockets: [python.id] }, close: true });
           const connections = () => total(nodes, (node) => metric(node, "roomcast_connections"));
           await until(async () => (await connections()) === 0, "end of all connections");
+          await python.stop();
+          await allEnded(nodes);
           // Otherwise the balancer did stick, and nothing was tested. A handshake alone needs nobody else.
           const forwarded = (await total(nodes, figure)) - before;
           if (name === "websocket") assert.equal(forwarded, 0);
