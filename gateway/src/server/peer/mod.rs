@@ -167,7 +167,8 @@ impl Link {
                 let owner = Arc::clone(&owner);
                 accept::serve_requests(stream, move |request| {
                     let owner = Arc::clone(&owner);
-                    async move { owner.answer(request).await }
+                    // Large, and made for few requests.
+                    async move { Box::pin(owner.answer(request)).await }
                 })
             })
             .await;
