@@ -149,8 +149,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn lifecycle() -> Lifecycle {
-        let mut config = Config::default();
-        config.drain = Drain { delay: SECOND, rate: 7, period: 2 * SECOND, grace: 3 * SECOND };
+        let drain = Drain { delay: SECOND, rate: 7, period: 2 * SECOND, grace: 3 * SECOND };
+        let config = Config { drain, ..Config::default() };
         Lifecycle::new(watch::channel(Arc::new(config)).1)
     }
 

@@ -104,6 +104,7 @@ pub enum RunError {
 }
 
 /// How a node that had started ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
     /// All in good order.
     Drained,

@@ -167,7 +167,8 @@ impl Link {
             let (max, metrics) = (config.peer.max_requests, Arc::clone(owner.metrics()));
             let answer = move |request| {
                 let owner = Arc::clone(&owner);
-                async move { owner.answer(request).await }
+                // Large, and made for few requests.
+                async move { Box::pin(owner.answer(request)).await }
             };
             serve_nodes(listener, max, metrics, answer, ended).await;
         });
