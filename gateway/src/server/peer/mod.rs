@@ -28,6 +28,10 @@ use crate::config::{Config, Peer};
 use crate::metrics::Metrics;
 use crate::transport::Forward;
 
+/// Connections of other nodes beyond those whose requests may be answered: some wait for their next request, and some bring
+/// one that is told that there is no room.
+const SPARE_CONNECTIONS: usize = 1_024;
+
 /// Why a node cannot be reached by the others.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -164,7 +168,8 @@ impl Link {
             let ended = async move {
                 let _ = ending.wait_for(|ending| *ending == Ending::Now).await;
             };
-            let (max, metrics) = (config.peer.max_requests, Arc::clone(owner.metrics()));
+            let max = config.peer.max_requests.saturating_add(SPARE_CONNECTIONS);
+            let metrics = Arc::clone(owner.metrics());
             let answer = move |request| {
                 let owner = Arc::clone(&owner);
                 // Large, and made for few requests.
