@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::RunError;
 use super::reload::Looks;
@@ -26,8 +27,22 @@ pub(super) fn load(
     Ok(tls)
 }
 
+/// Has the certificates of both listeners looked at for as long as the node runs.
+pub(super) fn watch_all(
+    [public, api]: [&Option<Arc<Tls>>; 2],
+    changes: &watch::Receiver<Arc<Config>>,
+    metrics: &Arc<Metrics>,
+) -> Vec<JoinHandle<()>> {
+    let all = [(Listener::Public, public), (Listener::Api, api)];
+    let watched = all.into_iter().filter_map(|(listener, tls)| {
+        let watch = watch(listener, Arc::clone(tls.as_ref()?), changes.clone(), Arc::clone(metrics));
+        Some(tokio::spawn(watch))
+    });
+    watched.collect()
+}
+
 /// Looks at the files again and again, as long as the node runs.
-pub(super) async fn watch(
+async fn watch(
     listener: Listener,
     tls: Arc<Tls>,
     config: watch::Receiver<Arc<Config>>,

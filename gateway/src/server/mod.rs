@@ -1,5 +1,6 @@
 //! Servers: the embedding API's entry, the accept loop, and the binary's life from start to end.
 
+mod adapters;
 mod capacity;
 mod certificates;
 mod counters;
@@ -8,9 +9,11 @@ mod ingest;
 mod io;
 mod lifecycle;
 mod listener;
+mod logs;
 mod memory;
 #[cfg(test)]
 mod metrics_reference;
+mod namespaces;
 mod node;
 mod observe;
 mod outages;

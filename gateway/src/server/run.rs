@@ -3,45 +3,42 @@
 //! A node takes clients last: its adapter stands, its API answers, and only then is it ready. It goes in the other order:
 //! not ready first, no new clients, then the connections (`drain`), then the backends and the cluster.
 
-use std::collections::HashMap;
 use std::future::Future;
-use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use roomcast_adapter::cluster::{Bus, BusError, ClusterConfig, ClusterFactory};
-use roomcast_adapter::nats::NatsBus;
-use roomcast_adapter::redis::{PubSub, RedisBus, RedisConfig};
-use roomcast_adapter::{AdapterFactory, Host, LinkStats, LocalFactory};
+use roomcast_adapter::cluster::BusError;
+use roomcast_adapter::{AdapterFactory, Host};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::adapters::start_adapter;
 use super::certificates;
-use super::counters::{ReadLink, export_counters, export_link};
 use super::drain::{drain, with_grace};
-use super::ingest::{adapter_nats, connect_nats, start_ingest, tls_files};
+use super::ingest::{connect_nats, start_ingest};
 use super::lifecycle::{Lifecycle, Stop, signals};
 use super::listener::{serve_api, serve_clients};
+use super::logs::init_logs;
+use super::namespaces::Namespaces;
 use super::node::GatewayNode;
-use super::observe::{Observer, export_mailboxes, export_runtime, watch_lag};
+use super::observe::{export_mailboxes, export_runtime, watch_lag};
 use super::outages::export_outages;
 use super::peer::{Peers, PeersError};
 use super::rebalance::rebalance;
 use super::reload::{Target, apply, watch_sources};
 use super::{Io, IoBuilder};
 use crate::backend::calls::Calls;
-use crate::backend::clients::{ClientHandler, Clients};
+use crate::backend::clients::Clients;
 use crate::backend::events::Events;
 use crate::backend::http_api::{self, Settings};
 use crate::backend::{DeadLetters, Node, SetupError};
-use crate::config::{AdapterKind, Config, Loaded, LogFormat, RedisPubSub, Sources};
+use crate::config::{AdapterKind, Config, Loaded, Sources};
 use crate::metrics::{Listener, Metrics};
-use crate::tls::{Tls, TlsError};
-use crate::trace::{self, TraceError, Tracer};
+use crate::tls::TlsError;
+use crate::trace::{self, TraceError};
 
 /// Where the console's own sockets connect, on the api listener.
 const CONSOLE_PATH: &str = "/console/socket.io/";
@@ -165,7 +162,7 @@ pub(super) async fn run_changing(
     let api_tls = certificates::load(Listener::Api, &config.api.tls, &metrics)?;
     let public = bind("public", config.public.listen).await?;
     let api = bind("api", config.api.listen).await?;
-    let certificates = Background(watch_certificates([&public_tls, &api_tls], &changes, &metrics));
+    let certificates = Background(certificates::watch_all([&public_tls, &api_tls], &changes, &metrics));
     let tracing = trace::start(&config.trace, &metrics)?;
     let tracer = tracing.tracer.clone();
     let factory = start_adapter(&config, &metrics, &tracer).await?;
@@ -211,11 +208,7 @@ pub(super) async fn run_changing(
         let callers = Arc::clone(&callers);
         move |config| callers.reload(&config.api)
     }));
-    let console = io.mounted_at(CONSOLE_PATH).router();
-    let console =
-        console.layer(axum::middleware::from_fn_with_state(Arc::clone(&callers), http_api::own_page_only));
-    let routes =
-        http_api::router(Arc::clone(&node) as Arc<dyn Node>, Settings::new(&config, callers)).merge(console);
+    let routes = routes(&io, Arc::clone(&node) as Arc<dyn Node>, &config, callers);
     let background = Background(vec![
         tokio::spawn(apply(changes.clone(), targets)),
         tokio::spawn({
@@ -286,48 +279,11 @@ impl Drop for Background {
     }
 }
 
-/// The namespaces of the configuration and their handlers.
-struct Namespaces {
-    io: Io,
-    clients: Arc<Clients>,
-    events: Arc<Events>,
-    handlers: Mutex<HashMap<String, Arc<ClientHandler>>>,
-}
-
-impl Namespaces {
-    fn new(io: Io, clients: Arc<Clients>, events: Arc<Events>) -> Self {
-        Self { io, clients, events, handlers: Mutex::default() }
-    }
-
-    /// Gives every namespace its rules. One that is no longer configured keeps those it had until a restart.
-    fn reload(&self, config: &Config) {
-        let mut handlers = self.handlers.lock();
-        for rules in &config.namespaces {
-            if let Some(handler) = handlers.get(&rules.name) {
-                handler.reload(rules);
-                continue;
-            }
-            let (clients, events) = (Arc::clone(&self.clients), Arc::clone(&self.events));
-            let handler = Arc::new(ClientHandler::new(rules.clone(), clients, events));
-            handlers.insert(rules.name.clone(), Arc::clone(&handler));
-            self.io.of(&rules.name).set_handler(handler);
-        }
-    }
-}
-
-/// Has the certificates of both listeners looked at for as long as the node runs.
-fn watch_certificates(
-    [public, api]: [&Option<Arc<Tls>>; 2],
-    changes: &watch::Receiver<Arc<Config>>,
-    metrics: &Arc<Metrics>,
-) -> Vec<JoinHandle<()>> {
-    let all = [(Listener::Public, public), (Listener::Api, api)];
-    let watched = all.into_iter().filter_map(|(listener, tls)| {
-        let watch =
-            certificates::watch(listener, Arc::clone(tls.as_ref()?), changes.clone(), Arc::clone(metrics));
-        Some(tokio::spawn(watch))
-    });
-    watched.collect()
+/// The API, with the console and its own way in for sockets.
+fn routes(io: &Io, node: Arc<dyn Node>, config: &Config, callers: Arc<http_api::Callers>) -> axum::Router {
+    let own_page = axum::middleware::from_fn_with_state(Arc::clone(&callers), http_api::own_page_only);
+    let console = io.mounted_at(CONSOLE_PATH).router().layer(own_page);
+    http_api::router(node, Settings::new(config, callers)).merge(console)
 }
 
 async fn bind(listener: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
@@ -348,93 +304,4 @@ async fn bind_peers(config: &Config, factory: &Arc<dyn AdapterFactory>) -> Resul
             Ok(None)
         }
     }
-}
-
-/// Starts the adapter that is configured, and has its figures exported.
-async fn start_adapter(
-    config: &Config,
-    metrics: &Arc<Metrics>,
-    tracer: &Tracer,
-) -> Result<Arc<dyn AdapterFactory>, RunError> {
-    let kind = config.adapter.kind;
-    let failed = |error: Box<dyn std::error::Error + Send + Sync>| RunError::Adapter { kind, error };
-    let url = config.adapter.url.as_ref().map(|url| url.expose().to_owned()).unwrap_or_default();
-    let prefix = config.adapter.prefix.clone();
-    let (bus, link): (Arc<dyn Bus>, ReadLink) = match kind {
-        AdapterKind::Memory => {
-            let factory = LocalFactory::with_random_tag().map_err(|error| failed(error.into()))?;
-            factory.set_vacate_after(config.adapter.directory.vacate_after);
-            export_counters(metrics, factory.counters());
-            export_link(metrics, &(Arc::new(LinkStats::default) as ReadLink));
-            return Ok(factory);
-        }
-        AdapterKind::Redis => {
-            let mut redis = RedisConfig::new(url);
-            redis.prefix = prefix;
-            redis.tls = tls_files(&config.adapter.tls);
-            redis.link.max_inbound = config.adapter.inbound.max_bytes;
-            redis.pubsub = match config.adapter.redis.pubsub {
-                RedisPubSub::Auto => PubSub::Auto,
-                RedisPubSub::Sharded => PubSub::Sharded,
-                RedisPubSub::Classic => PubSub::Classic,
-            };
-            let bus = Arc::new(RedisBus::new(&redis).map_err(|error| failed(error.into()))?);
-            (Arc::clone(&bus) as _, Arc::new(move || bus.stats()))
-        }
-        AdapterKind::Nats => {
-            let mut nats = adapter_nats(config);
-            nats.link.max_inbound = config.adapter.inbound.max_bytes;
-            let bus = Arc::new(NatsBus::new(&nats).map_err(|error| failed(error.into()))?);
-            (Arc::clone(&bus) as _, Arc::new(move || bus.stats()))
-        }
-    };
-    let factory = ClusterFactory::start(bus, cluster_config(config)).await;
-    let factory = factory.map_err(|error| failed(error.into()))?;
-    factory.observe(Arc::new(Observer { metrics: Arc::clone(metrics), tracer: tracer.clone() }));
-    export_counters(metrics, factory.counters());
-    export_link(metrics, &link);
-    Ok(factory)
-}
-
-fn cluster_config(config: &Config) -> ClusterConfig {
-    let adapter = &config.adapter;
-    ClusterConfig {
-        heartbeat: adapter.heartbeat,
-        expiry: adapter.expiry,
-        lease: adapter.lease,
-        discovery: adapter.discovery,
-        linger: adapter.linger,
-        request_timeout: adapter.request_timeout,
-        subscribe_timeout: adapter.subscribe_timeout,
-        outbox_items: adapter.outbox.max_items,
-        outbox_bytes: adapter.outbox.max_bytes,
-        max_lag: adapter.inbound.max_lag,
-        max_requests: adapter.max_requests,
-        max_rooms_per_emit: adapter.max_rooms_per_emit,
-        max_room_subjects: adapter.max_room_subjects,
-        hashed_subjects: adapter.hashed_subjects,
-        directory_interval: adapter.directory.interval,
-        vacate_after: adapter.directory.vacate_after,
-        ..ClusterConfig::default()
-    }
-}
-
-/// Starts logging. What is returned sets another level.
-fn init_logs(config: &Config) -> Target {
-    use tracing_subscriber::layer::SubscriberExt as _;
-    use tracing_subscriber::util::SubscriberInitExt as _;
-    use tracing_subscriber::{EnvFilter, fmt, reload};
-
-    let filter = |config: &Config| EnvFilter::try_new(&config.log.level).unwrap_or_default();
-    let (level, handle) = reload::Layer::new(filter(config));
-    let ansi = std::io::stderr().is_terminal();
-    let logs = fmt::layer().with_ansi(ansi).with_writer(std::io::stderr);
-    // A program that embeds the gateway may have its own.
-    let _ = match config.log.format {
-        LogFormat::Text => tracing_subscriber::registry().with(level).with(logs).try_init(),
-        LogFormat::Json => tracing_subscriber::registry().with(level).with(logs.json()).try_init(),
-    };
-    Box::new(move |config| {
-        let _ = handle.reload(filter(config));
-    })
 }
