@@ -172,8 +172,7 @@ impl Link {
             let metrics = Arc::clone(owner.metrics());
             let answer = move |request| {
                 let owner = Arc::clone(&owner);
-                // Large, and made for few requests.
-                async move { Box::pin(owner.answer(request)).await }
+                async move { owner.answer(request).await }
             };
             serve_nodes(listener, max, metrics, answer, ended).await;
         });

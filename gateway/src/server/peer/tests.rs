@@ -23,11 +23,11 @@ async fn node(hub: &MemoryHub) -> Io {
 async fn node_with(hub: &MemoryHub, change: impl FnOnce(&mut Peer)) -> Io {
     let factory = ClusterFactory::start(hub.bus(), ClusterConfig::default()).await.unwrap();
     let factory: Arc<dyn AdapterFactory> = factory;
-    let mut config = Config::default();
+    let mut config = Box::new(Config::default());
     config.peer.listen = Some((Ipv4Addr::LOCALHOST, 0).into());
     change(&mut config.peer);
     let peers = Peers::bind(&config, &factory).await.unwrap();
-    let io = Io::builder().config(config).adapter(factory).peers(peers).build();
+    let io = Io::builder().config(*config).adapter(factory).peers(peers).build();
     io.serve_peers().await;
     io
 }
