@@ -122,7 +122,7 @@ for (const kind of ["redis", "nats"]) {
           .filter((label, index, all) => all.indexOf(label) === index)
           .sort(),
         // `source` are the ways in over brokers.
-        ["backend", "call", "code", "commit", "features", "kind", "namespace", "reason", "result", "rustc", "side", "source", "status", "transport", "type", "version"],
+        ["backend", "call", "cause", "code", "commit", "features", "kind", "listener", "namespace", "of", "reason", "result", "rustc", "side", "source", "status", "transport", "type", "version"],
       );
       assert.deepEqual([...found["roomcast_backend_requests_total backend"]], ["orders"]);
       assert.ok(Object.keys(before).length > 10);
