@@ -25,8 +25,8 @@ fn main() -> ExitCode {
         Command::Schema => cli::schema(),
         Command::DefaultConfig => cli::default_config(),
         Command::Completions { shell } => cli::completions(shell),
-        Command::Healthcheck { url, tls, options } => {
-            runtime.block_on(cli::healthcheck(url.as_deref(), &tls, &options))
+        Command::Healthcheck { url, insecure, tls, options } => {
+            runtime.block_on(cli::healthcheck(url.as_deref(), insecure, &tls, &options))
         }
         command => runtime.block_on(cli::ask(command)),
     }

@@ -1,5 +1,6 @@
 """Renders the chart, and judges what came out. Nothing here talks to a cluster: there is none."""
 
+import base64
 import contextlib
 import copy
 import functools
@@ -40,6 +41,11 @@ REDIS = {
     "apiKeys": {"generate": False, "existingSecret": "keys"},
 }
 
+# Where the pods find secrets, and what is in those that tests make up.
+SECRETS = "/run/secrets/roomcast"
+KEY = "0123456789abcdef0123456789abcdef"
+URLS = {"redis": "redis-cluster://:hunter2@127.0.0.1:6379", "nats": "nats://u:hunter2@127.0.0.1:4222"}
+
 # Over a rendered configuration: a node of it that runs here, beside others.
 HERE_AND_NOW = {
     "public": {"listen": "127.0.0.1:0"},
@@ -48,11 +54,15 @@ HERE_AND_NOW = {
     "log": {"format": "text"},
 }
 
+# TLS in the pods, with certificates of callers of the API.
+TLS = {"public": {"secretName": "public"}, "api": {"secretName": "api", "clientCa": {"secretName": "backends"}}}
+
 # Every object that the chart can make, all at once.
 EVERYTHING = {
     **REDIS,
     "commonLabels": {"team": "realtime"},
     "secrets": {"values": {"WEBHOOK_SECRET": "s3cret"}, "existingSecrets": ["more"]},
+    "tls": TLS,
     "service": {"public": {"type": "LoadBalancer", "annotations": {"a": "b"}}, "api": {"headless": True}},
     "ingress": {"enabled": True, "flavor": "nginx", "hosts": ["chat.example"], "tls": [{"secretName": "tls"}]},
     "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}], "hostnames": ["chat.example"]},
@@ -218,6 +228,32 @@ def judge(item, kube):
     except jsonschema.ValidationError as error:
         where = "/".join(map(str, error.absolute_path))
         raise AssertionError(f"{item['kind']} {item['metadata'].get('name')}: {where}: {error.message}") from error
+
+
+def write_as_mounted(folder, rendered):
+    """Writes a configuration and its secrets as a pod would have them; gives the file."""
+    folder = Path(folder)
+    text = json.dumps(rendered)
+    kind = rendered["adapter"]["kind"]
+    for name in re.findall(f"file:{SECRETS}/([\\w-]+)", text):
+        # No two keys may be the same.
+        known = {"broker-url": URLS.get(kind), "ORDERS_SECRET": "whsec_" + base64.b64encode(KEY.encode()).decode()}
+        (folder / name).write_text(known.get(name, KEY + name))
+    for name in set(re.findall(r"/run/secrets/(\w+-tls)/", text)):
+        _certificate(folder / name)
+    path = folder / "roomcast.json"
+    path.write_text(text.replace(SECRETS, str(folder)).replace("/run/secrets/", f"{folder}/"))
+    return path
+
+
+def _certificate(folder):
+    """What is mounted for TLS: a certificate that signs itself, and as whose it takes those of others."""
+    folder.mkdir(exist_ok=True)
+    names = ["-subj", "/CN=chat.example", "-addext", "subjectAltName=DNS:chat.example"]
+    files = ["-keyout", folder / "tls.key", "-out", folder / "tls.crt"]
+    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    subprocess.run([*new, *names, *files], check=True, capture_output=True, timeout=60)
+    shutil.copy(folder / "tls.crt", folder / "clients-ca.crt")
 
 
 @contextlib.contextmanager

@@ -4,21 +4,22 @@ changes need new pods."""
 import base64
 import json
 import os
-import re
 import subprocess
 import tempfile
 import threading
 import unittest
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 from support import (
     EVERYTHING,
     FILES,
     HERE_AND_NOW,
+    KEY,
     NAME,
     NAMESPACE,
     REDIS,
+    SECRETS,
+    URLS,
     config,
     container,
     every,
@@ -31,12 +32,10 @@ from support import (
     roomcast,
     running,
     until,
+    write_as_mounted,
 )
 
 
-SECRETS = "/run/secrets/roomcast"
-KEY = "0123456789abcdef0123456789abcdef"
-URLS = {"redis": "redis-cluster://:hunter2@127.0.0.1:6379", "nats": "nats://u:hunter2@127.0.0.1:4222"}
 
 
 def template(values):
@@ -54,20 +53,6 @@ def secret_data(values, name=NAME):
     return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
 
-def write_as_mounted(folder, rendered):
-    """Writes a configuration and its secrets as a pod would have them; gives the file."""
-    folder = Path(folder)
-    text = json.dumps(rendered).replace(SECRETS, str(folder))
-    kind = rendered["adapter"]["kind"]
-    for name in re.findall(f"file:{SECRETS}/([\\w-]+)", json.dumps(rendered)):
-        # No two keys may be the same.
-        known = {"broker-url": URLS.get(kind), "ORDERS_SECRET": "whsec_" + base64.b64encode(KEY.encode()).decode()}
-        (folder / name).write_text(known.get(name, KEY + name))
-    path = folder / "roomcast.json"
-    path.write_text(text)
-    return path
-
-
 class Rendered(unittest.TestCase):
     def test_values_become_the_file(self):
         values = merged(REDIS, {"config": {"public": {"max_connections": 1000000}, "namespace": [{"name": "/chat"}]}})
@@ -75,6 +60,9 @@ class Rendered(unittest.TestCase):
         self.assertEqual(rendered["public"], {"listen": "0.0.0.0:3000", "max_connections": 1000000})
         self.assertEqual(rendered["namespace"], [{"name": "/chat"}])
         self.assertEqual(rendered["log"], {"format": "json"})
+        # Before the kernel takes all clients away, new ones are refused.
+        self.assertEqual(rendered["admission"], {"max_memory": "80%"})
+        self.assertTrue(container(values)["resources"]["limits"]["memory"])
         text = find(render(values), "ConfigMap", NAME)["data"]["roomcast.json"]
         # A large number in the form 1e+06 would be no integer.
         self.assertIn('"max_connections": 1000000', text)
@@ -216,7 +204,15 @@ class Restarts(unittest.TestCase):
     """A change rolls the pods only where a running node could not take it up."""
 
     TAKEN = {
-        "config": {"namespace": [{"name": "/"}, {"name": "/chat"}], "log": {"level": "debug"}, "reload": {"interval": "1s"}, **AUTH},
+        "config": {
+            "namespace": [{"name": "/"}, {"name": "/chat"}],
+            "log": {"level": "debug"},
+            "reload": {"interval": "1s"},
+            "admission": {"max_memory": "1GiB"},
+            "drain": {"rate": 50},
+            "rebalance": {"threshold": 0.2},
+            **AUTH,
+        },
         "apiKeys": {"existingSecretKeys": ["one", "two"]},
     }
 
@@ -235,6 +231,11 @@ class Restarts(unittest.TestCase):
             {"config": {"engine": {"max_payload": 5}}},
             {"config": {"log": {"format": "text"}}},
             {"config": {"api": {"max_body": "2MiB"}}},
+            # It changes when pods are killed.
+            {"config": {"drain": {"period": "2m"}}},
+            {"config": {"peer": {"max_requests": 5}}},
+            {"config": {"trace": {"endpoint": "http://collector:4318"}}},
+            {"tls": {"public": {"secretName": "tls"}}},
             {"broker": {"existingSecret": "another"}},
             {"broker": own_url},
         ):
@@ -254,7 +255,8 @@ class Restarts(unittest.TestCase):
                 write_as_mounted(folder, after)
                 until(lambda: "the configuration has been taken" in log.read_text(), log)
             text = log.read_text()
-            for key in ("api.keys", "namespace", "auth.jwt", "limits", "backend", "log.level", "reload.interval"):
+            taken = ("api.keys", "namespace", "auth.jwt", "limits", "backend", "log.level", "reload.interval")
+            for key in (*taken, "admission.max_memory", "drain.rate", "rebalance.threshold"):
                 self.assertIn(key, text)
             self.assertNotIn("a restart is needed", text)
             self.assertNotIn("not taken", text)
@@ -270,13 +272,44 @@ class Notes(unittest.TestCase):
         self.assertIn("50 to 80 nodes, nats adapter", text)
         self.assertIn("get secret roomcast ", text)
 
-    def test_they_warn_where_polling_would_break(self):
+    def test_stickiness_is_preferred_and_not_required(self):
         ingress = {"ingress": {"enabled": True, "hosts": ["chat.example"]}}
-        self.assertIn("WARNING: ingress.flavor is none", notes(merged(REDIS, ingress)))
-        self.assertNotIn("WARNING", notes(ingress))
-        sticky = notes(merged(REDIS, ingress, {"ingress": {"flavor": "nginx"}}))
-        self.assertNotIn("WARNING", sticky)
-        self.assertIn("http://chat.example/socket.io/", sticky)
+        without = {
+            "ingress.flavor is none": ingress,
+            "ingress.cookie.enabled is false": merged(ingress, {"ingress": {"flavor": "haproxy", "cookie": {"enabled": False}}}),
+            "httpRoute.sessionPersistence is off": {"httpRoute": {"enabled": True, "parentRefs": [{"name": "g"}]}},
+            "service.public.sessionAffinity is None": {"service": {"public": {"type": "LoadBalancer"}}},
+        }
+        alone = {"config": {"peer": {"enabled": False}}}
+        for why, values in without.items():
+            text = notes(merged(REDIS, values))
+            self.assertIn(f"Note: {why}. Long-polling requests", text)
+            self.assertNotIn("WARNING", text)
+            # Without the detour polling would break.
+            self.assertIn(f"WARNING: {why}, and config.peer.enabled is false", notes(merged(REDIS, values, alone)))
+            # Neither with one node nor with WebSocket alone.
+            only_websocket = {"config": {"engine": {"transports": ["websocket"]}}}
+            for text in (notes(values), notes(merged(REDIS, values, only_websocket))):
+                self.assertNotIn(why, text)
+        sticky = (
+            {"ingress": {**ingress["ingress"], "flavor": "nginx"}},
+            {"httpRoute": {"enabled": True, "parentRefs": [{"name": "g"}], "sessionPersistence": {"enabled": True}}},
+            {"service": {"public": {"type": "LoadBalancer", "sessionAffinity": "ClientIP"}}},
+        )
+        for values in sticky:
+            text = notes(merged(REDIS, values, alone))
+            self.assertNotIn("Long-polling requests", text)
+            # What is sent away would come back.
+            rebalance = {"config": {"rebalance": {"threshold": 0.2}}}
+            self.assertNotIn("config.rebalance", text)
+            self.assertIn("WARNING: config.rebalance.threshold is set", notes(merged(REDIS, values, rebalance)))
+        self.assertIn("http://chat.example/socket.io/", notes(merged(REDIS, ingress)))
+
+    def test_they_speak_tls_where_the_pods_do(self):
+        text = notes({"tls": {"api": {"secretName": "api"}}})
+        self.assertIn("curl --insecure ", text)
+        self.assertIn("https://127.0.0.1:3001/console", text)
+        self.assertIn(f"https://{NAME}-api.{NAMESPACE}.svc:3001/v1/emit", text)
 
 
 if __name__ == "__main__":

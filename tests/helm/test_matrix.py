@@ -55,6 +55,7 @@ class Matrix(unittest.TestCase):
         kinds = set()
         instead = {
             "autoscaling": {"provider": "keda", "keda": {"prometheusAddress": "http://p:9090"}},
+            "httpRoute": {"backendTls": {"caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}]}},
             "metrics": {"serviceMonitor": {"enabled": False}, "podMonitor": {"enabled": True}},
         }
         cases = [({}, kube) for kube in KUBERNETES] + [(instead, kube) for kube in (KUBERNETES[0], KUBERNETES[-1])]
@@ -105,7 +106,8 @@ class Judges(unittest.TestCase):
         objects += render(
             merged(EVERYTHING, {"metrics": {"serviceMonitor": {"enabled": False}, "podMonitor": {"enabled": True}}})
         )
-        for kind in ("ServiceMonitor", "PodMonitor", "PrometheusRule", "ScaledObject", "HTTPRoute"):
+        own = ("ServiceMonitor", "PodMonitor", "PrometheusRule", "ScaledObject", "HTTPRoute", "BackendTLSPolicy")
+        for kind in own:
             item = next(item for item in objects if item["kind"] == kind)
             judge(item, "1.33")
             item["spec"]["no-such-field"] = True

@@ -21,6 +21,7 @@ from support import (
     NAMESPACE,
     REDIS,
     RELEASE,
+    TLS,
     config,
     every,
     find,
@@ -122,6 +123,28 @@ class Monitors(unittest.TestCase):
             (endpoint,) = item["spec"][endpoints]
             for name in ("interval", "scrapeTimeout", "relabelings", "metricRelabelings"):
                 self.assertEqual(endpoint[name], settings[name])
+
+    def test_they_speak_tls_where_the_api_does(self):
+        for kind, key, endpoints in (
+            ("ServiceMonitor", "serviceMonitor", "endpoints"),
+            ("PodMonitor", "podMonitor", "podMetricsEndpoints"),
+        ):
+
+            def endpoint(*more):
+                values = merged(REDIS, {"metrics": {key: {"enabled": True}}}, *more)
+                return find(render(values), kind)["spec"][endpoints][0]
+
+            self.assertEqual(set(endpoint()) & {"scheme", "tlsConfig"}, set())
+            self.assertNotIn("scheme", endpoint({"tls": {"public": TLS["public"]}}))
+            encrypted = endpoint({"tls": TLS})
+            self.assertEqual(encrypted["scheme"], "https")
+            # By the authority that cert-manager writes beside the certificate, under the name of the Service.
+            ca = {"secret": {"name": "api", "key": "ca.crt"}}
+            expected = {"ca": ca, "serverName": f"{NAME}-api.{NAMESPACE}.svc"}
+            self.assertEqual(encrypted["tlsConfig"], expected)
+            own = {"insecureSkipVerify": True}
+            own_way = endpoint({"tls": TLS, "metrics": {key: {"tlsConfig": own}}})
+            self.assertEqual(own_way["tlsConfig"], own)
 
     def test_off_by_default(self):
         kinds = {item["kind"] for item in render(REDIS)}

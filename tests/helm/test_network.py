@@ -2,15 +2,23 @@
 
 import unittest
 
-from support import EVERYTHING, NAME, REDIS, every, find, merged, pod, render
+from support import EVERYTHING, NAME, REDIS, TLS, every, find, merged, pod, render
 
 COOKIE = {"name": "stick", "secure": True, "sameSite": "None"}
 
 
-def ingress(flavor, **more):
-    values = {"ingress": {"enabled": True, "flavor": flavor, "hosts": ["chat.example"], "cookie": COOKIE, **more}}
-    objects = render(merged(REDIS, values))
+def ingress(flavor, values=None, **more):
+    settings = {"enabled": True, "flavor": flavor, "hosts": ["chat.example"], "cookie": COOKIE, **more}
+    objects = render(merged(REDIS, {"ingress": settings}, values or {}))
     return find(objects, "Ingress"), find(objects, "Service", NAME)
+
+
+def told(flavor, values=None, **more):
+    """What a controller reads, of the Ingress and of the Service, without what all of its annotations begin with."""
+    both = {}
+    for item in ingress(flavor, values, **more):
+        both |= annotations(item)
+    return {key.split("/", 1)[1]: value for key, value in both.items()}
 
 
 def annotations(item):
@@ -111,7 +119,7 @@ class Ingress(unittest.TestCase):
 
     def test_haproxy(self):
         item, _ = ingress("haproxy", idleTimeoutSeconds=600)
-        expected = {"cookie-persistence": "stick", "load-balance": "leastconn"}
+        expected = {"load-balance": "leastconn", "cookie-persistence": "stick"}
         expected |= {"timeout-tunnel": "600s", "timeout-server": "600s"}
         self.assertEqual(annotations(item), {f"haproxy.org/{key}": value for key, value in expected.items()})
 
@@ -130,7 +138,8 @@ class Ingress(unittest.TestCase):
         self.assertEqual(found[prefix + "target-type"], "ip")
         attributes = dict(pair.split("=") for pair in found[prefix + "target-group-attributes"].split(","))
         self.assertEqual((attributes["stickiness.enabled"], attributes["stickiness.type"]), ("true", "lb_cookie"))
-        self.assertEqual(attributes["deregistration_delay.timeout_seconds"], "25")
+        # By then the pod has closed its connections itself.
+        self.assertEqual(attributes["deregistration_delay.timeout_seconds"], "85")
         self.assertEqual(found[prefix + "healthcheck-path"], "/readyz")
         api = next(port for port in pod(REDIS)["containers"][0]["ports"] if port["name"] == "api")
         self.assertEqual(found[prefix + "healthcheck-port"], str(api["containerPort"]))
@@ -138,6 +147,44 @@ class Ingress(unittest.TestCase):
         self.assertEqual(found[prefix + "load-balancer-attributes"], "idle_timeout.timeout_seconds=3600")
         item, _ = ingress("alb", idleTimeoutSeconds=9000)
         self.assertEqual(annotations(item)[prefix + "load-balancer-attributes"], "idle_timeout.timeout_seconds=4000")
+
+    def test_stickiness_can_be_left_out(self):
+        """Everything else stays: clients are passed on between pods, and rebalancing can move them."""
+        none = {"ingress": {"cookie": {"enabled": False}}}
+        for flavor in ("nginx", "traefik", "haproxy", "haproxy-ingress", "alb"):
+            sticky, free = (told(flavor, values) for values in ({}, none))
+            self.assertLess(set(free) - {"target-group-attributes"}, set(sticky), flavor)
+            for word in ("cookie", "affinity", "sticky", "stickiness"):
+                self.assertNotIn(word, str(free), flavor)
+        self.assertEqual(told("haproxy", none)["load-balance"], "leastconn")
+
+    def test_each_controller_speaks_tls_with_pods_that_do(self):
+        expected = {
+            "nginx": ("backend-protocol", "HTTP", "HTTPS"),
+            "traefik": ("service.serversscheme", None, "https"),
+            "haproxy": ("server-ssl", None, "true"),
+            "haproxy-ingress": ("backend-protocol", "h1", "h1-ssl"),
+            "alb": ("backend-protocol", "HTTP", "HTTPS"),
+        }
+        own = {"config": {"public": {"tls": {"cert_file": "/tls/a", "key_file": "/tls/b"}}}}
+        for flavor, (key, plain, encrypted) in expected.items():
+            self.assertEqual(told(flavor).get(key), plain, flavor)
+            self.assertEqual(told(flavor, {"tls": {"public": TLS["public"]}})[key], encrypted, flavor)
+            # Also where the certificate comes some other way; and the API's does not matter.
+            self.assertEqual(told(flavor, own)[key], encrypted, flavor)
+            self.assertEqual(told(flavor, {"tls": {"api": TLS["api"]}}).get(key), plain, flavor)
+        # An ALB asks the other port whether a pod is ready.
+        self.assertEqual(told("alb", {"tls": {"public": TLS["public"]}})["healthcheck-protocol"], "HTTP")
+        self.assertEqual(told("alb", {"tls": {"api": TLS["api"]}})["healthcheck-protocol"], "HTTPS")
+
+    def test_those_who_can_send_the_proxy_protocol_do_where_it_is_required(self):
+        required = {"config": {"public": {"proxy_protocol": "required", "trusted_proxies": ["10.0.0.0/8"]}}}
+        for flavor, key, version in (
+            ("haproxy", "send-proxy-protocol", "proxy-v2"),
+            ("haproxy-ingress", "proxy-protocol", "v2"),
+        ):
+            self.assertEqual(told(flavor, required)[key], version)
+            self.assertNotIn(key, told(flavor))
 
     def test_own_annotations_go_over_those_of_the_flavor(self):
         key = "alb.ingress.kubernetes.io/scheme"
@@ -167,6 +214,24 @@ class GatewayApi(unittest.TestCase):
         expected = {"type": "Cookie", "sessionName": "stick", "cookieConfig": {"lifetimeType": "Session"}}
         self.assertEqual(rule["sessionPersistence"], expected)
 
+    def policies(self, **more):
+        values = {"httpRoute": {**self.ROUTE, **more}, "tls": {"public": {"secretName": "public"}}}
+        return every(render(merged(REDIS, values)), "BackendTLSPolicy")
+
+    def test_the_gateway_speaks_tls_with_pods_that_do(self):
+        (policy,) = self.policies()
+        target = {"group": "", "kind": "Service", "name": NAME, "sectionName": "public"}
+        self.assertEqual(policy["spec"]["targetRefs"], [target])
+        validation = {"hostname": "chat.example", "wellKnownCACertificates": "System"}
+        self.assertEqual(policy["spec"]["validation"], validation)
+        authority = {"group": "", "kind": "ConfigMap", "name": "ca"}
+        (policy,) = self.policies(backendTls={"hostname": "pods.example", "caCertificateRefs": [authority]})
+        validation = {"hostname": "pods.example", "caCertificateRefs": [authority]}
+        self.assertEqual(policy["spec"]["validation"], validation)
+        self.assertEqual(self.policies(backendTls={"enabled": False}), [])
+        plain = render(merged(REDIS, {"httpRoute": self.ROUTE}))
+        self.assertEqual(every(plain, "BackendTLSPolicy"), [])
+
 
 class NetworkPolicy(unittest.TestCase):
     TEST = {"podSelector": {"matchLabels": {"app.kubernetes.io/instance": "chat", "app.kubernetes.io/component": "test"}}}
@@ -185,29 +250,43 @@ class NetworkPolicy(unittest.TestCase):
     def test_clients_from_anywhere_the_api_from_the_namespace(self):
         spec = self.spec()
         self.assertEqual(spec["policyTypes"], ["Ingress"])
-        public, api = spec["ingress"]
+        public, api, _ = spec["ingress"]
         self.assertEqual(public, {"ports": [{"port": "public", "protocol": "TCP"}]})
         self.assertEqual(api["ports"], [{"port": "api", "protocol": "TCP"}])
         self.assertEqual(api["from"], [{"podSelector": {}}, self.TEST])
 
     def test_peers(self):
         peer = {"namespaceSelector": {"matchLabels": {"name": "edge"}}}
-        public, api = self.spec(publicFrom=[peer], apiFrom=[peer])["ingress"]
+        public, api, _ = self.spec(publicFrom=[peer], apiFrom=[peer])["ingress"]
         self.assertEqual(public["from"], [peer, self.TEST])
         self.assertEqual(api["from"], [peer, self.TEST])
         # Nobody named: only `helm test` comes in, and not everybody.
-        _, api = self.spec(apiFrom=[])["ingress"]
+        _, api, _ = self.spec(apiFrom=[])["ingress"]
         self.assertEqual(api["from"], [self.TEST])
         self.assertLessEqual(
             self.TEST["podSelector"]["matchLabels"].items(), find(render(REDIS), "Pod")["metadata"]["labels"].items()
         )
+
+    def test_pods_of_the_release_reach_each_other_and_nobody_else_does(self):
+        spec = self.spec(egress={"enabled": True})
+        pods = [{"podSelector": spec["podSelector"]}]
+        self.assertEqual(spec["ingress"][2], {"ports": [{"port": "peer", "protocol": "TCP"}], "from": pods})
+        self.assertEqual(spec["egress"][2], {"ports": [{"port": 3002, "protocol": "TCP"}], "to": pods})
+        # The pod of `helm test`, and whatever else belongs to the release, is not one of them.
+        labels = find(render(REDIS), "Pod")["metadata"]["labels"]
+        self.assertFalse(spec["podSelector"]["matchLabels"].items() <= labels.items())
+        for values in ({}, merged(REDIS, {"config": {"peer": {"enabled": False}}})):
+            alone = merged(values, {"networkPolicy": {"enabled": True, "egress": {"enabled": True}}})
+            spec = find(render(alone), "NetworkPolicy")["spec"]
+            self.assertEqual(len(spec["ingress"]), 2)
+            self.assertNotIn("3002", str(spec["egress"]))
 
     def test_egress(self):
         extra = {"to": [{"ipBlock": {"cidr": "10.1.0.0/16"}}], "ports": [{"port": 443, "protocol": "TCP"}]}
         broker = {"podSelector": {"matchLabels": {"app": "redis"}}}
         spec = self.spec(egress={"enabled": True, "brokerTo": [broker], "brokerPorts": [6379, 26379], "extra": [extra]})
         self.assertEqual(spec["policyTypes"], ["Ingress", "Egress"])
-        dns, to_broker, further = spec["egress"]
+        dns, to_broker, _, further = spec["egress"]
         self.assertEqual({port["port"] for port in dns["ports"]}, {53})
         self.assertEqual([port["port"] for port in to_broker["ports"]], [6379, 26379])
         self.assertEqual((to_broker["to"], further), ([broker], extra))

@@ -11,8 +11,10 @@ from support import (
     HERE_AND_NOW,
     KUBERNETES,
     NAME,
+    NAMESPACE,
     REDIS,
     RELEASE,
+    TLS,
     config,
     container,
     every,
@@ -23,6 +25,10 @@ from support import (
     roomcast,
     running,
 )
+
+
+def ports(values):
+    return {port["name"]: port["containerPort"] for port in container(values)["ports"]}
 
 
 class Container(unittest.TestCase):
@@ -38,8 +44,7 @@ class Container(unittest.TestCase):
 
     def test_ports_come_from_the_configuration(self):
         values = {"config": {"public": {"listen": "[::]:8080"}, "api": {"listen": "[::]:8081"}}}
-        ports = {port["name"]: port["containerPort"] for port in container(values)["ports"]}
-        self.assertEqual(ports, {"public": 8080, "api": 8081})
+        self.assertEqual(ports(values), {"public": 8080, "api": 8081})
 
     def test_image(self):
         self.assertEqual(container()["image"], "roomcast:0.1.0")
@@ -108,13 +113,61 @@ class Security(unittest.TestCase):
         self.assertEqual(pod(values)["serviceAccountName"], "mine")
 
 
+class Peers(unittest.TestCase):
+    """Pods pass requests on to each other."""
+
+    ADVERTISE = {"name": "ROOMCAST__PEER__ADVERTISE", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+
+    def test_a_fixed_port_and_the_address_of_the_pod(self):
+        for kind in ("redis", "nats"):
+            values = merged(REDIS, {"config": {"adapter": {"kind": kind}}})
+            self.assertEqual(ports(values)["peer"], 3002)
+            self.assertEqual(config(values)["peer"], {"listen": "0.0.0.0:3002"})
+            self.assertEqual(container(values)["env"], [self.ADVERTISE])
+            # No Service leads there.
+            targets = {port["targetPort"] for service in every(render(values), "Service") for port in service["spec"]["ports"]}
+            self.assertEqual(targets, {"public", "api"})
+
+    def test_with_ipv6_alone(self):
+        listeners = {"public": {"listen": "[::]:3000"}, "api": {"listen": "[::]:3001"}}
+        self.assertEqual(config(merged(REDIS, {"config": listeners}))["peer"], {"listen": "[::]:3002"})
+
+    def test_settings_go_through(self):
+        peer = {"listen": "0.0.0.0:4000", "advertise": "node.example:4000", "max_requests": 5}
+        values = merged(REDIS, {"config": {"peer": peer}})
+        self.assertEqual(config(values)["peer"], peer)
+        self.assertEqual(ports(values)["peer"], 4000)
+        self.assertNotIn("env", container(values))
+        own = {"extraEnv": [{"name": "ROOMCAST__PEER__ADVERTISE", "value": "10.0.0.1"}]}
+        self.assertEqual(container(merged(REDIS, own))["env"], own["extraEnv"])
+
+    def test_none_where_there_is_nobody_or_it_is_off(self):
+        for values in ({}, merged(REDIS, {"config": {"peer": {"enabled": False}}})):
+            self.assertEqual(set(ports(values)), {"public", "api"})
+            self.assertNotIn("env", container(values))
+            self.assertNotIn("listen", config(values).get("peer", {}))
+
+
+class Traces(unittest.TestCase):
+    def test_they_carry_the_name_of_the_pod(self):
+        values = {"config": {"trace": {"endpoint": "http://collector:4318", "headers": ["env:OTLP"]}}}
+        name, attributes = container(values)["env"]
+        self.assertEqual(name["valueFrom"], {"fieldRef": {"fieldPath": "metadata.name"}})
+        expected = f"k8s.namespace.name={NAMESPACE},k8s.pod.name=$({name['name']})"
+        self.assertEqual(attributes, {"name": "OTEL_RESOURCE_ATTRIBUTES", "value": expected})
+        self.assertEqual(config(values)["trace"], values["config"]["trace"])
+        own = {"extraEnv": [{"name": "OTEL_RESOURCE_ATTRIBUTES", "value": "a=b"}]}
+        self.assertEqual(container(merged(values, own))["env"], own["extraEnv"])
+
+
 class Probes(unittest.TestCase):
     def test_all_three_ask_the_api_port(self):
-        only = container(REDIS)
         paths = {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
-        for probe, path in paths.items():
-            self.assertEqual(only[probe]["httpGet"], {"path": path, "port": "api"}, probe)
-            self.assertIn("failureThreshold", only[probe])
+        for values, scheme in ((REDIS, "HTTP"), (merged(REDIS, {"tls": TLS}), "HTTPS")):
+            only = container(values)
+            for probe, path in paths.items():
+                self.assertEqual(only[probe]["httpGet"], {"path": path, "port": "api", "scheme": scheme}, probe)
+                self.assertIn("failureThreshold", only[probe])
         # While the broker is away a node is not ready, but must not be killed for it.
         self.assertNotEqual(only["livenessProbe"]["httpGet"]["path"], "/readyz")
 
@@ -125,25 +178,59 @@ class Probes(unittest.TestCase):
 
 
 class End(unittest.TestCase):
-    def test_the_grace_period_covers_the_drain(self):
-        for drain, expected in (({}, 40), ({"preStopSeconds": 20, "periodSeconds": 100}, 130)):
-            self.assertEqual(pod({"drain": drain})["terminationGracePeriodSeconds"], expected)
-        exact = {"drain": {"preStopSeconds": 5, "periodSeconds": 15}, "terminationGracePeriodSeconds": 20}
-        self.assertEqual(pod(exact)["terminationGracePeriodSeconds"], 20)
-
-    def test_a_pod_waits_for_the_balancers_where_kubernetes_can(self):
+    def test_clients_leave_at_a_pace_that_they_can_follow(self):
+        self.assertEqual(config(REDIS)["drain"], {"delay": "5s", "period": "60s", "grace": "10s"})
+        # They could not come back before the next pod is there, so it is not kept waiting.
+        self.assertEqual(config()["drain"], {"delay": "0s", "period": "5s", "grace": "10s"})
+        given = {"period": "2m", "rate": 50, "delay": 0}
+        self.assertEqual(config(merged(REDIS, {"config": {"drain": given}}))["drain"], {"grace": "10s", **given})
+        # Roomcast waits for the balancers itself, on every Kubernetes.
         for kube in KUBERNETES:
-            only = container({"drain": {"preStopSeconds": 7}}, kube=kube)
-            if kube == "1.29":
-                self.assertNotIn("lifecycle", only)
-            else:
-                self.assertEqual(only["lifecycle"], {"preStop": {"sleep": {"seconds": 7}}}, kube)
-        self.assertNotIn("lifecycle", container({"drain": {"preStopSeconds": 0}}))
+            self.assertNotIn("lifecycle", container(REDIS, kube=kube))
+
+    def test_the_grace_period_covers_the_drain(self):
+        for drain, expected in (
+            ({}, 5 + 60 + 2 * 10 + 10),
+            ({"delay": "20s", "period": "1m 40s", "grace": "1s"}, 20 + 100 + 2 + 10),
+            ({"delay": "1500ms", "period": "1h30m", "grace": 0}, 2 + 5400 + 10),
+            # A number is milliseconds, in quotes too. Parts of a second count as one.
+            ({"delay": 2001, "period": "29000", "grace": " 3 s "}, 3 + 29 + 6 + 10),
+            ({"delay": "0s", "period": "1000000", "grace": 1000000}, 1000 + 2000 + 10),
+        ):
+            with self.subTest(drain=drain):
+                values = merged(REDIS, {"config": {"drain": drain}})
+                self.assertEqual(pod(values)["terminationGracePeriodSeconds"], expected)
+        self.assertEqual(pod()["terminationGracePeriodSeconds"], 5 + 2 * 10 + 10)
+        exact = merged(REDIS, {"terminationGracePeriodSeconds": 85})
+        self.assertEqual(pod(exact)["terminationGracePeriodSeconds"], 85)
+
+    def test_durations_mean_the_same_to_the_chart_and_to_roomcast(self):
+        """A node that drains tells what it has read; the chart's sum has to be that of it."""
+        for delay, period, seconds in (("1m 1s", " 3 h2m", (61, 10920)), (2000, "1000000", (2, 1000))):
+            values = merged(REDIS, {"config": {"drain": {"delay": delay, "period": period, "grace": 0}}})
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "roomcast.json"
+                path.write_text(json.dumps({**HERE_AND_NOW, "drain": config(values)["drain"]}))
+                # It ends at once: nobody is connected.
+                with running(folder, path) as (_, log, _):
+                    pass
+                self.assertIn("delay_ms={}000 period_ms={}000".format(*seconds), log.read_text())
+            self.assertEqual(pod(values)["terminationGracePeriodSeconds"], sum(seconds) + 10)
+
+    def test_one_pod_has_sent_its_clients_away_before_the_next_begins(self):
+        for values, expected in (
+            (REDIS, 65),
+            (merged(REDIS, {"config": {"drain": {"delay": "1s", "period": "20m"}}}), 1201),
+            (merged(REDIS, {"minReadySeconds": 7}), 7),
+        ):
+            spec = find(render(values), "Deployment")["spec"]
+            self.assertEqual(spec["minReadySeconds"], expected)
+            # Otherwise Kubernetes would refuse the Deployment.
+            self.assertGreater(spec["progressDeadlineSeconds"], spec["minReadySeconds"] + 300)
 
     def test_pods_are_replaced_one_by_one_with_a_broker(self):
         spec = find(render(REDIS), "Deployment")["spec"]
         self.assertEqual(spec["strategy"]["rollingUpdate"], {"maxSurge": 1, "maxUnavailable": 0})
-        self.assertGreater(spec["minReadySeconds"], 0)
 
     def test_two_memory_nodes_never_run_beside_each_other(self):
         self.assertEqual(find(render(), "Deployment")["spec"]["strategy"], {"type": "Recreate"})
@@ -224,7 +311,8 @@ class TestPod(unittest.TestCase):
         self.assertEqual(test["metadata"]["annotations"]["helm.sh/hook"], "test")
         self.assertEqual(test["spec"]["restartPolicy"], "Never")
         urls = {only["name"]: only["args"] for only in test["spec"]["containers"]}
-        ready, handshake = f"http://{NAME}-api:3001/readyz", f"http://{NAME}:80/socket.io/?EIO=4&transport=polling"
+        ready = f"http://{NAME}-api.{NAMESPACE}.svc:3001/readyz"
+        handshake = f"http://{NAME}:80/socket.io/?EIO=4&transport=polling"
         self.assertEqual(urls["ready"], ["healthcheck", "--url", ready])
         self.assertEqual(urls["handshake"], ["healthcheck", "--url", handshake])
         services = {item["metadata"]["name"] for item in every(objects, "Service")}
@@ -244,10 +332,17 @@ class TestPod(unittest.TestCase):
                     self.assertEqual(result.returncode, 0, f"{url}: {result.stderr}")
                     self.assertIn('"ready":true' if name == "ready" else '"sid":', result.stdout)
 
-    def test_no_polling_where_it_is_off(self):
-        only_websocket = {"config": {"engine": {"transports": ["websocket"]}}}
-        names = [only["name"] for only in find(render(only_websocket), "Pod")["spec"]["containers"]]
-        self.assertEqual(names, ["ready"])
+    def test_no_handshake_where_this_pod_could_make_none(self):
+        ca = {"secretName": "public", "clientCa": {"secretName": "ca"}}
+        for values in (
+            {"config": {"engine": {"transports": ["websocket"]}}},
+            {"config": {"public": {"proxy_protocol": "required"}}},
+            {"tls": {"public": ca}},
+        ):
+            names = [only["name"] for only in find(render(values), "Pod")["spec"]["containers"]]
+            self.assertEqual(names, ["ready"])
+        optional = {"tls": {"public": ca}, "config": {"public": {"tls": {"client_certificates": "optional"}}}}
+        self.assertEqual(len(find(render(optional), "Pod")["spec"]["containers"]), 2)
 
     def test_it_can_be_left_out(self):
         self.assertEqual(every(render({"tests": {"enabled": False}}), "Pod"), [])

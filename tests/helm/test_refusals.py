@@ -2,7 +2,7 @@
 
 import unittest
 
-from support import CHART, REDIS, helm, merged, refusal, render
+from support import CHART, REDIS, TLS, helm, merged, refusal, render
 
 GATEWAY = {"enabled": True, "parentRefs": [{"name": "g"}]}
 
@@ -12,8 +12,12 @@ BY_TEMPLATE = [
     ({"autoscaling": {"enabled": True}}, 'autoscaling.maxReplicas is 10, but config.adapter.kind is "memory"'),
     ({"apiKeys": {"generate": False}}, "the API would be open to whoever reaches the pods"),
     (
-        {"terminationGracePeriodSeconds": 29},
-        "terminationGracePeriodSeconds is 29, shorter than drain.preStopSeconds + drain.periodSeconds = 30",
+        {"terminationGracePeriodSeconds": 24},
+        "terminationGracePeriodSeconds is 24, shorter than config.drain.delay + period + twice grace = 25",
+    ),
+    (
+        {"extraEnv": [{"name": "ROOMCAST__DRAIN__PERIOD", "value": "5m"}]},
+        "extraEnv has ROOMCAST__DRAIN__PERIOD, which terminationGracePeriodSeconds would not follow: set config.drain",
     ),
     ({"config": {"adapter": {"kind": "nats"}}}, 'config.adapter.kind is "nats" and there is no broker'),
     ({"broker": {"url": "redis://h"}}, 'there is a broker, but config.adapter.kind is "memory"'),
@@ -27,6 +31,37 @@ BY_TEMPLATE = [
     (
         {"config": {"ingest": {"nats": {"url": "nats://u:pw@nats"}}}},
         "config.ingest.nats.url has a password, and would stand in a ConfigMap",
+    ),
+    (
+        {"config": {"trace": {"endpoint": "http://u:pw@collector"}}},
+        "config.trace.endpoint has a password, and would stand in a ConfigMap",
+    ),
+    (
+        {"tls": {"public": {"secretName": "a"}}, "config": {"public": {"tls": {"cert_file": "b", "key_file": "c"}}}},
+        "tls.public.secretName and config.public.tls.cert_file are both set",
+    ),
+    (
+        {"tls": {"api": {"clientCa": {"secretName": "ca"}}}},
+        "tls.api.clientCa is set, and without tls.api.secretName nobody shows a certificate",
+    ),
+    (
+        {"tls": {"api": TLS["api"]}, "config": {"api": {"tls": {"client_ca_file": "b"}}}},
+        "tls.api.clientCa and config.api.tls.client_ca_file are both set",
+    ),
+    (
+        {"tls": {"api": TLS["api"]}, "config": {"api": {"tls": {"client_certificates": "required"}}}},
+        "config.api.tls.client_certificates is required: kubelets have no certificate to show",
+    ),
+    (
+        {"tls": {"public": TLS["public"]}, "httpRoute": GATEWAY},
+        "the Gateway has to know the name in their certificate: set httpRoute.backendTls.hostname",
+    ),
+    *(
+        (
+            {"ingress": {"enabled": True, "flavor": flavor}, "config": {"public": {"proxy_protocol": "required"}}},
+            f'config.public.proxy_protocol is required, and what ingress.flavor "{flavor}" stands for does not send it',
+        )
+        for flavor in ("nginx", "traefik", "alb")
     ),
     ({"httpRoute": {"enabled": True}}, "set httpRoute.parentRefs"),
     (
@@ -49,6 +84,12 @@ BY_TEMPLATE_ON_REDIS = [
         "config.adapter.url has a password, and would stand in a ConfigMap",
     ),
     ({"broker": {"existingSecret": "", "url": "nats://h"}}, 'broker.url is no URL for config.adapter.kind "redis"'),
+    (
+        {"terminationGracePeriodSeconds": 84},
+        "terminationGracePeriodSeconds is 84, shorter than config.drain.delay + period + twice grace = 85",
+    ),
+    ({"config": {"peer": {"listen": "127.0.0.1:3002"}}}, "config.peer.listen is 127.0.0.1:3002: nothing outside the pod"),
+    ({"config": {"public": {"listen": "0.0.0.0:3002"}}}, "config.peer.listen and config.public.listen have the same port"),
     ({"apiKeys": {"existingSecretKeys": []}}, "apiKeys.existingSecretKeys is empty"),
     ({"autoscaling": {"enabled": True, "minReplicas": 9, "maxReplicas": 3}}, "more than autoscaling.maxReplicas, 3"),
     ({"autoscaling": {"enabled": True, "targetCPUPercent": 0}}, "autoscaling has nothing to go by"),
@@ -98,7 +139,19 @@ BY_SCHEMA = [
     ({"ingress": {"flavor": "nginxx"}}, 'ingress.flavor must be one of the following: "none", "nginx"'),
     # The API is for the cluster: there is no type to choose.
     ({"service": {"api": {"type": "LoadBalancer"}}}, "Additional property type is not allowed"),
-    ({"drain": {"periodSeconds": 0}}, "drain.periodSeconds: Must be greater than or equal to 1"),
+    ({"drain": {"periodSeconds": 60}}, "Additional property drain is not allowed"),
+    # The chart adds durations up, and knows these units.
+    ({"config": {"drain": {"period": "2 days"}}}, "config.drain.period: Does not match pattern"),
+    ({"config": {"drain": {"grace": "1.5s"}}}, "config.drain.grace: Does not match pattern"),
+    ({"config": {"peer": {"listen": "0.0.0.0:0"}}}, "config.peer.listen: Does not match pattern"),
+    ({"config": {"admission": {"max_memory": "120%"}}}, "config.admission.max_memory: Does not match pattern"),
+    ({"config": {"public": {"trusted_proxies": ["lb.example"]}}}, "config.public.trusted_proxies.0: Does not match pattern"),
+    ({"config": {"public": {"proxy_protocol": "on"}}}, 'config.public.proxy_protocol must be one of the following: "off", "required"'),
+    (
+        {"config": {"trace": {"headers": ["authorization=Bearer in-the-open"]}}},
+        "config.trace.headers.0: Does not match pattern '^(env|file):.+'",
+    ),
+    ({"tls": {"public": {"certFile": "x"}}}, "Additional property certFile is not allowed"),
     ({"secrets": {"values": {"A-B": "x"}}}, "secrets.values: Property name of \"A-B\" does not match"),
     ({"metrics": {"podMonitor": {"interval": "often"}}}, "metrics.podMonitor.interval: Does not match pattern"),
     ({"podAntiAffinity": "maybe"}, "podAntiAffinity must be one of the following"),
@@ -138,6 +191,9 @@ class Refusals(unittest.TestCase):
             {"config": {"backend": {"orders": {"webhook": "http://orders/hooks", "secrets": ["env:ORDERS_SECRET"]}}}},
             {"apiKeys": {"generate": False}, "config": {"api": {"jwt": {"secret": "env:KEY"}}}},
             {"httpRoute": GATEWAY},
+            {"apiKeys": {"generate": False}, "tls": {"api": TLS["api"]}},
+            {"tls": {"public": TLS["public"]}, "httpRoute": {**GATEWAY, "backendTls": {"enabled": False}}},
+            {"config": {"public": {"proxy_protocol": "required"}}, "service": {"public": {"type": "LoadBalancer"}}},
             {"replicaCount": 0},
             {"global": {"anything": 1}},
         ):

@@ -2,7 +2,7 @@
 
 import unittest
 
-from support import NAME, NAMESPACE, REDIS, RELEASE, every, find, merged, render
+from support import NAME, NAMESPACE, REDIS, RELEASE, config, every, find, merged, render
 
 
 def scaled(**autoscaling):
@@ -110,7 +110,11 @@ class Large(unittest.TestCase):
         self.assertEqual(rolling["maxUnavailable"], 0)
         # A few per cent of the clients at a time, with time in between.
         self.assertLessEqual(rolling["maxSurge"] / spec["minReplicas"], 0.05)
-        self.assertGreaterEqual(deployment["minReadySeconds"], 30)
+        # And at no more than a few hundred a second.
+        self.assertGreaterEqual(deployment["minReadySeconds"], 120)
+        period = int(config(file="values-large.yaml")["drain"]["period"].removesuffix("m")) * 60
+        clients = int(spec["metrics"][0]["pods"]["target"]["averageValue"])
+        self.assertLessEqual(rolling["maxSurge"] * clients / period, 500)
         kinds = {item["kind"] for item in objects}
         expected = {"NetworkPolicy", "PodDisruptionBudget", "PodMonitor", "PrometheusRule"}
         self.assertLessEqual(expected, kinds)

@@ -106,6 +106,7 @@ part_listeners() {
 part_helm() {
   need_helm
   need_promtool
+  need_openssl
   # Its `check` and its metrics judge what the chart says; the test server is not needed.
   if [[ -z ${ROOMCAST_BIN:-} ]]; then
     need_cargo

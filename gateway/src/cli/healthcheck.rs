@@ -18,10 +18,10 @@ use crate::outbound::{ClientError, Trust, connect};
 /// How long a health check waits in all.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// `roomcast healthcheck`: asks a node whether it is ready.
-pub async fn healthcheck(url: Option<&str>, tls: &TlsFlags, options: &Options) -> ExitCode {
+/// `roomcast healthcheck`: asks a node whether it is ready. With `insecure` whoever answers at the URL is believed.
+pub async fn healthcheck(url: Option<&str>, insecure: bool, tls: &TlsFlags, options: &Options) -> ExitCode {
     let target = match url {
-        Some(url) => Target::of_url(url),
+        Some(url) => Target::of_url(url, insecure),
         None => options
             .load()
             .map(|loaded| Target::of_listener(&loaded.config.api))
@@ -75,11 +75,12 @@ struct Target {
 }
 
 impl Target {
-    fn of_url(url: &str) -> Result<Self, HealthcheckError> {
+    fn of_url(url: &str, insecure: bool) -> Result<Self, HealthcheckError> {
         let refused = || HealthcheckError::Url(url.to_owned());
         let uri: http::Uri = url.parse().map_err(|_| refused())?;
         let (trust, port) = match uri.scheme_str() {
             Some("http") => (None, 80),
+            Some("https") if insecure => (Some(Trust::Anybody), 443),
             Some("https") => (Some(Trust::System), 443),
             _ => return Err(refused()),
         };
@@ -137,11 +138,15 @@ mod tests {
             trust: None,
         };
         let over_tls = |target: Target, trust| Target { trust: Some(trust), ..target };
-        assert_eq!(Target::of_url("http://h").unwrap(), target("h:80", "/readyz"));
-        assert_eq!(Target::of_url("http://h:1/livez").unwrap(), target("h:1", "/livez"));
-        assert_eq!(Target::of_url("http://[::1]:1").unwrap(), target("[::1]:1", "/readyz"));
-        assert_eq!(Target::of_url("https://h").unwrap(), over_tls(target("h:443", "/readyz"), Trust::System));
-        assert!(Target::of_url("ftp://h").is_err() && Target::of_url("h").is_err());
+        let of_url = |url| Target::of_url(url, false);
+        assert_eq!(of_url("http://h").unwrap(), target("h:80", "/readyz"));
+        assert_eq!(of_url("http://h:1/livez").unwrap(), target("h:1", "/livez"));
+        assert_eq!(of_url("http://[::1]:1").unwrap(), target("[::1]:1", "/readyz"));
+        assert_eq!(of_url("https://h").unwrap(), over_tls(target("h:443", "/readyz"), Trust::System));
+        assert!(of_url("ftp://h").is_err() && of_url("h").is_err());
+        let insecure = Target::of_url("https://h", true).unwrap();
+        assert_eq!(insecure, over_tls(target("h:443", "/readyz"), Trust::Anybody));
+        assert_eq!(Target::of_url("http://h", true).unwrap(), target("h:80", "/readyz"));
         assert_eq!(Target::of_listener(&api_at("0.0.0.0:1")), target("127.0.0.1:1", "/readyz"));
         assert_eq!(Target::of_listener(&api_at("[::]:1")), target("[::1]:1", "/readyz"));
         let tls = ListenerTls { cert_file: Some("c".into()), ..ListenerTls::default() };

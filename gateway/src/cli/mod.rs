@@ -47,6 +47,9 @@ pub enum Command {
         /// What to ask [default: /readyz on the configured api listener]
         #[arg(long, value_name = "URL")]
         url: Option<String>,
+        /// Believe whoever answers over https://, unless --ca-file says whom: nothing secret is sent
+        #[arg(long)]
+        insecure: bool,
         /// Certificates for https://
         #[command(flatten)]
         tls: TlsFlags,
@@ -356,7 +359,7 @@ mod tests {
         assert_eq!(command("roomcast --listen 127.0.0.1:1 check"), Command::Check(options.clone()));
         let url = Some("http://h".to_owned());
         let tls = TlsFlags::default();
-        let healthcheck = Command::Healthcheck { url, tls, options: Options::default() };
+        let healthcheck = Command::Healthcheck { url, insecure: false, tls, options: Options::default() };
         assert_eq!(command("roomcast healthcheck --url http://h"), healthcheck);
     }
 

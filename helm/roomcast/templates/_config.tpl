@@ -5,6 +5,21 @@ it all needs new pods when it changes.
 
 {{- define "roomcast.secretsDir" -}}/run/secrets/roomcast{{- end }}
 
+{{/* The kind of the adapter. */}}
+{{- define "roomcast.kind" -}}
+{{- default "memory" .Values.config.adapter.kind }}
+{{- end }}
+
+{{/* Whether pods pass requests on to each other. */}}
+{{- define "roomcast.hasPeers" -}}
+{{- if and (ne (include "roomcast.kind" .) "memory") (dig "peer" "enabled" true .Values.config) }}true{{ end }}
+{{- end }}
+
+{{/* Where pods listen for each other: a port that a NetworkPolicy can name, at the same addresses as for clients. */}}
+{{- define "roomcast.peerListen" -}}
+{{- default (regexReplaceAll "[0-9]+$" .Values.config.public.listen "3002") (dig "peer" "listen" "" .Values.config) }}
+{{- end }}
+
 {{/* Whether the chart has a Secret of its own for keys and URL. */}}
 {{- define "roomcast.generatesKey" -}}
 {{- with .Values.apiKeys }}
@@ -44,6 +59,15 @@ it all needs new pods when it changes.
 {{- if or .Values.broker.url .Values.broker.existingSecret }}
 {{- $_ := set $config.adapter "url" (printf "file:%s/broker-url" $dir) }}
 {{- end }}
+{{- range $listener := list "public" "api" }}
+{{- with include "roomcast.tlsConfig" (dict "root" $ "listener" $listener) | fromJson }}
+{{- $_ := set (get $config $listener) "tls" . }}
+{{- end }}
+{{- end }}
+{{- if include "roomcast.hasPeers" . }}
+{{- $_ := set $config "peer" (set (default dict $config.peer) "listen" (include "roomcast.peerListen" .)) }}
+{{- end }}
+{{- $_ := set $config "drain" (include "roomcast.drain" . | fromJson) }}
 {{- toPrettyJson $config }}
 {{- end }}
 
@@ -53,7 +77,7 @@ disconnects nobody: gateway/src/config/reload.rs has the list.
 */}}
 {{- define "roomcast.checksum" -}}
 {{- $config := include "roomcast.config" . | fromJson }}
-{{- $config = omit $config "namespace" "auth" "limits" "backend" "reload" }}
+{{- $config = omit $config "namespace" "auth" "limits" "admission" "drain" "rebalance" "backend" "reload" }}
 {{- $_ := set $config "api" (omit $config.api "keys" "key" "jwt") }}
 {{- if $config.log }}
 {{- $_ := set $config "log" (omit $config.log "level") }}

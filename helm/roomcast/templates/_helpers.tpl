@@ -36,6 +36,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{/* The name of the API in the cluster, and in its certificate. */}}
+{{- define "roomcast.apiHost" -}}
+{{- printf "%s-api.%s.svc" (include "roomcast.fullname" .) .Release.Namespace }}
+{{- end }}
+
 {{- define "roomcast.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create }}
 {{- default (include "roomcast.fullname" .) .Values.serviceAccount.name }}
@@ -60,6 +65,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- define "roomcast.publicPort" -}}{{ include "roomcast.port" .Values.config.public.listen }}{{- end }}
 {{- define "roomcast.apiPort" -}}{{ include "roomcast.port" .Values.config.api.listen }}{{- end }}
+{{- define "roomcast.peerPort" -}}{{ include "roomcast.port" (include "roomcast.peerListen" .) }}{{- end }}
 
 {{/* Where Socket.IO is, as a prefix. */}}
 {{- define "roomcast.path" -}}
@@ -74,8 +80,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if .Values.autoscaling.enabled }}{{ int .Values.autoscaling.maxReplicas }}{{ else }}{{ int .Values.replicaCount }}{{ end }}
 {{- end }}
 
-{{- define "roomcast.gracePeriod" -}}
-{{- with .Values.drain }}
-{{- default (add .preStopSeconds .periodSeconds 10) $.Values.terminationGracePeriodSeconds }}
+{{/* The names of environment variables that an operator gives, as a list in JSON. */}}
+{{- define "roomcast.extraEnvNames" -}}
+{{- $names := list }}
+{{- range .Values.extraEnv }}
+{{- $names = append $names .name }}
 {{- end }}
+{{- toJson $names }}
 {{- end }}

@@ -1,15 +1,39 @@
 {{/* The parts of the pod that are long: probes and where it may run. */}}
 
 {{- define "roomcast.probes" -}}
+{{- $scheme := include "roomcast.apiScheme" . | upper }}
 startupProbe:
-  httpGet: {path: /livez, port: api}
+  httpGet: {path: /livez, port: api, scheme: {{ $scheme }}}
   {{- toYaml .Values.probes.startup | nindent 2 }}
 livenessProbe:
-  httpGet: {path: /livez, port: api}
+  httpGet: {path: /livez, port: api, scheme: {{ $scheme }}}
   {{- toYaml .Values.probes.liveness | nindent 2 }}
 readinessProbe:
-  httpGet: {path: /readyz, port: api}
+  httpGet: {path: /readyz, port: api, scheme: {{ $scheme }}}
   {{- toYaml .Values.probes.readiness | nindent 2 }}
+{{- end }}
+
+{{/*
+The environment: what only the pod itself knows. The other pods reach it at its address, traces carry its name. What an
+operator gives goes over it.
+*/}}
+{{- define "roomcast.environment" -}}
+{{- $given := include "roomcast.extraEnvNames" . | fromJsonArray }}
+{{- if and (include "roomcast.hasPeers" .) (not (dig "peer" "advertise" "" .Values.config)) (not (has "ROOMCAST__PEER__ADVERTISE" $given)) }}
+- name: ROOMCAST__PEER__ADVERTISE
+  valueFrom:
+    fieldRef: {fieldPath: status.podIP}
+{{- end }}
+{{- if and (dig "trace" "endpoint" "" .Values.config) (not (has "OTEL_RESOURCE_ATTRIBUTES" $given)) }}
+- name: POD_NAME
+  valueFrom:
+    fieldRef: {fieldPath: metadata.name}
+- name: OTEL_RESOURCE_ATTRIBUTES
+  value: k8s.namespace.name={{ .Release.Namespace }},k8s.pod.name=$(POD_NAME)
+{{- end }}
+{{- with .Values.extraEnv }}
+{{- toYaml . | nindent 0 }}
+{{- end }}
 {{- end }}
 
 {{- define "roomcast.placement" -}}

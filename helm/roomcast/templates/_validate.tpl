@@ -6,7 +6,7 @@ What a schema cannot say: values that are fine by themselves and cannot work tog
 {{- $problems := list }}
 {{- $values := .Values }}
 {{- $config := .Values.config }}
-{{- $kind := default "memory" $config.adapter.kind }}
+{{- $kind := include "roomcast.kind" . }}
 {{- $max := int (include "roomcast.maxReplicas" .) }}
 
 {{- /* Nodes and the broker. */}}
@@ -24,10 +24,7 @@ What a schema cannot say: values that are fine by themselves and cannot work tog
 {{- if and (eq $kind "memory") $hasBroker }}
 {{- $problems = append $problems "there is a broker, but config.adapter.kind is \"memory\": set it to redis or nats." }}
 {{- end }}
-{{- $environment := list }}
-{{- range $values.extraEnv }}
-{{- $environment = append $environment .name }}
-{{- end }}
+{{- $environment := include "roomcast.extraEnvNames" . | fromJsonArray }}
 {{- if and (ne $kind "memory") (not $hasBroker) (not $config.adapter.url) (not (has "ROOMCAST__ADAPTER__URL" $environment)) (not $values.extraEnvFrom) }}
 {{- $problems = append $problems (printf "config.adapter.kind is %q and there is no broker: set broker.existingSecret or broker.url." $kind) }}
 {{- end }}
@@ -55,27 +52,61 @@ What a schema cannot say: values that are fine by themselves and cannot work tog
 {{- end }}
 {{- end }}
 
+{{- if contains "@" (dig "trace" "endpoint" "" $config) }}
+{{- $problems = append $problems "config.trace.endpoint has a password, and would stand in a ConfigMap: use config.trace.headers with secrets." }}
+{{- end }}
+
 {{- /* Listeners. */}}
-{{- range $name := list "public" "api" }}
-{{- $listen := (get $config $name).listen }}
+{{- $listeners := dict "public" $config.public.listen "api" $config.api.listen }}
+{{- if include "roomcast.hasPeers" . }}
+{{- $_ := set $listeners "peer" (include "roomcast.peerListen" .) }}
+{{- end }}
+{{- $ports := dict }}
+{{- range $name, $listen := $listeners }}
 {{- if regexMatch "^(127\\.|\\[::1\\])" $listen }}
 {{- $problems = append $problems (printf "config.%s.listen is %s: nothing outside the pod can reach loopback, not even the probes. Use 0.0.0.0 or [::]." $name $listen) }}
 {{- end }}
+{{- $port := include "roomcast.port" $listen }}
+{{- with get $ports $port }}
+{{- $problems = append $problems (printf "config.%s.listen and config.%s.listen have the same port." . $name) }}
 {{- end }}
-{{- if eq (include "roomcast.publicPort" .) (include "roomcast.apiPort" .) }}
-{{- $problems = append $problems "config.public.listen and config.api.listen have the same port." }}
+{{- $_ := set $ports $port $name }}
 {{- end }}
-{{- if and (not (include "roomcast.apiKeyFiles" . | fromJsonArray)) (not $config.api.keys) (not $config.api.key) (not $config.api.jwt) }}
-{{- $problems = append $problems "the API would be open to whoever reaches the pods: set apiKeys.existingSecret, apiKeys.values, apiKeys.generate, config.api.key or config.api.jwt." }}
+{{- $apiTls := include "roomcast.tlsConfig" (dict "root" . "listener" "api") | fromJson }}
+{{- if and (not (include "roomcast.apiKeyFiles" . | fromJsonArray)) (not $config.api.keys) (not $config.api.key) (not $config.api.jwt) (not $apiTls.client_ca_file) }}
+{{- $problems = append $problems "the API would be open to whoever reaches the pods: set apiKeys.existingSecret, apiKeys.values, apiKeys.generate, config.api.key, config.api.jwt or tls.api.clientCa." }}
 {{- end }}
 {{- if and $values.apiKeys.existingSecret (not $values.apiKeys.existingSecretKeys) }}
 {{- $problems = append $problems "apiKeys.existingSecret is set and apiKeys.existingSecretKeys is empty: name the keys in it." }}
 {{- end }}
 
+{{- /* TLS in the pods. */}}
+{{- range $name := list "public" "api" }}
+{{- $tls := get $values.tls $name }}
+{{- $own := dig $name "tls" dict $config }}
+{{- if and $tls.secretName (or $own.cert_file $own.key_file) }}
+{{- $problems = append $problems (printf "tls.%s.secretName and config.%s.tls.cert_file are both set: give one of them." $name $name) }}
+{{- end }}
+{{- if and $tls.clientCa.secretName $own.client_ca_file }}
+{{- $problems = append $problems (printf "tls.%s.clientCa and config.%s.tls.client_ca_file are both set: give one of them." $name $name) }}
+{{- end }}
+{{- if and $tls.clientCa.secretName (not $tls.secretName) }}
+{{- $problems = append $problems (printf "tls.%s.clientCa is set, and without tls.%s.secretName nobody shows a certificate." $name $name) }}
+{{- end }}
+{{- end }}
+{{- if and $apiTls.client_ca_file (eq $apiTls.client_certificates "required") }}
+{{- $problems = append $problems "config.api.tls.client_certificates is required: kubelets have no certificate to show, so the probes would fail. With optional, calls still need a certificate or a key." }}
+{{- end }}
+
 {{- /* The end of a pod. */}}
-{{- $drain := add $values.drain.preStopSeconds $values.drain.periodSeconds }}
-{{- if lt (int (include "roomcast.gracePeriod" .)) (int $drain) }}
-{{- $problems = append $problems (printf "terminationGracePeriodSeconds is %s, shorter than drain.preStopSeconds + drain.periodSeconds = %d: pods would be killed while they drain. 0 means long enough." (include "roomcast.gracePeriod" .) $drain) }}
+{{- $drain := include "roomcast.drainSeconds" . | int }}
+{{- if lt (include "roomcast.gracePeriod" . | int) $drain }}
+{{- $problems = append $problems (printf "terminationGracePeriodSeconds is %s, shorter than config.drain.delay + period + twice grace = %d: pods would be killed while they drain. 0 means long enough." (include "roomcast.gracePeriod" .) $drain) }}
+{{- end }}
+{{- range $environment }}
+{{- if hasPrefix "ROOMCAST__DRAIN__" . }}
+{{- $problems = append $problems (printf "extraEnv has %s, which terminationGracePeriodSeconds would not follow: set config.drain." .) }}
+{{- end }}
 {{- end }}
 
 {{- /* Scaling. */}}
@@ -107,8 +138,14 @@ What a schema cannot say: values that are fine by themselves and cannot work tog
 {{- if and $values.httpRoute.enabled (not $values.httpRoute.parentRefs) }}
 {{- $problems = append $problems "httpRoute is enabled and belongs to no Gateway: set httpRoute.parentRefs." }}
 {{- end }}
+{{- if and $values.httpRoute.enabled $values.httpRoute.backendTls.enabled (eq (include "roomcast.publicScheme" .) "https") (not $values.httpRoute.backendTls.hostname) (not $values.httpRoute.hostnames) }}
+{{- $problems = append $problems "the pods speak TLS, and the Gateway has to know the name in their certificate: set httpRoute.backendTls.hostname or httpRoute.hostnames." }}
+{{- end }}
+{{- if and $values.ingress.enabled (include "roomcast.wantsProxyProtocol" .) (has $values.ingress.flavor (list "nginx" "traefik" "alb")) }}
+{{- $problems = append $problems (printf "config.public.proxy_protocol is required, and what ingress.flavor %q stands for does not send it: every connection would be closed. It adds X-Forwarded-For: set config.public.trusted_proxies." $values.ingress.flavor) }}
+{{- end }}
 {{- with $values.ingress.cookie }}
-{{- if and $values.ingress.enabled (eq .sameSite "None") (not .secure) }}
+{{- if and $values.ingress.enabled .enabled (eq .sameSite "None") (not .secure) }}
 {{- $problems = append $problems "ingress.cookie.sameSite is None, which browsers take only with ingress.cookie.secure." }}
 {{- end }}
 {{- end }}
