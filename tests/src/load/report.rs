@@ -37,6 +37,16 @@ impl Report {
         self.notes.push(note.into());
     }
 
+    /// All figures.
+    pub(super) fn values(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        self.figures.iter().map(|figure| (figure.name, figure.value))
+    }
+
+    /// Those that exceed their bound.
+    pub(super) fn broken(&self) -> impl Iterator<Item = &'static str> {
+        self.figures.iter().filter(|figure| !figure.holds()).map(|figure| figure.name)
+    }
+
     /// Prints everything; the status says whether the bounds hold.
     pub(crate) fn print(&self, json: bool) -> ExitCode {
         if json {
@@ -44,7 +54,7 @@ impl Report {
         } else {
             self.print_text();
         }
-        if self.figures.iter().all(Figure::holds) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        if self.broken().next().is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
     fn to_json(&self) -> serde_json::Value {

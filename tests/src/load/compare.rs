@@ -1,0 +1,219 @@
+//! All servers side by side: each row alternately on each of them, in rounds, so that what the machine does meanwhile
+//! concerns all alike.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::Args;
+
+use super::server::{Setup, version};
+use super::table::{Measurement, Values, cell, markdown, measurements};
+use super::{Error, Report, Scenario, Target};
+
+/// Where the table stands in a page.
+const BEGIN: &str = "<!-- load compare: begin -->";
+const END: &str = "<!-- load compare: end -->";
+
+/// Beyond this load average a machine is busy with something else.
+const QUIET: f64 = 0.5;
+
+/// A column: the first of these targets that can run a scenario.
+const COLUMNS: [&[&str]; 6] = [
+    &["floor"],
+    &["floor-coalesced"],
+    &["roomcast", "roomcast-library"],
+    &["socketioxide"],
+    &["socketio"],
+    &["python-socketio"],
+];
+const OURS: &str = "Roomcast";
+
+/// What is compared.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Comparison {
+    /// How often each row is measured on each server.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Only these measurements.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    only: Vec<String>,
+    /// Only these columns, by the names of their targets.
+    #[arg(long, value_delimiter = ',', value_name = "TARGETS")]
+    targets: Vec<String>,
+    /// Everything short and small, to see that it works. The figures are worth nothing.
+    #[arg(long)]
+    quick: bool,
+    /// Writes the table into this page, between its marks. Refused on a machine that is busy.
+    #[arg(long, value_name = "PAGE", conflicts_with = "quick")]
+    write: Option<PathBuf>,
+}
+
+struct Column {
+    title: String,
+    targets: Vec<Target>,
+}
+
+impl Column {
+    fn load(names: &[&str]) -> Result<Self, Error> {
+        let targets = names.iter().map(|name| Target::load(name)).collect::<Result<Vec<_>, _>>()?;
+        let title = targets.first().map(|target| target.title.clone()).unwrap_or_default();
+        Ok(Self { title, targets })
+    }
+
+    fn target(&self, scenario: &Scenario) -> Option<&Target> {
+        self.targets.iter().find(|target| scenario.fits(target))
+    }
+}
+
+/// Measures, prints the table, and writes it where that was asked for. Fails if Roomcast lost anything or broke an order.
+pub(crate) fn compare(comparison: &Comparison, pinned: bool) -> Result<ExitCode, Error> {
+    let load = load_average()?;
+    if comparison.write.is_some() && (load > QUIET || !pinned) {
+        return Err(format!(
+            "figures for a page are taken on a quiet machine (load {load}, at most {QUIET}) with --pin"
+        )
+        .into());
+    }
+    let wanted = |names: &&&[&str]| {
+        comparison.targets.is_empty()
+            || names.iter().any(|name| comparison.targets.iter().any(|target| target == name))
+    };
+    let columns =
+        COLUMNS.iter().filter(wanted).map(|names| Column::load(names)).collect::<Result<Vec<_>, _>>()?;
+    let mut measurements = measurements(if comparison.quick { 0.1 } else { 1.0 });
+    measurements
+        .retain(|one| comparison.only.is_empty() || comparison.only.iter().any(|name| name == one.name));
+
+    let mut values: BTreeMap<(&str, usize, &str), Values> = BTreeMap::new();
+    let mut sound = true;
+    for round in 1..=comparison.rounds {
+        for measurement in &measurements {
+            for (at, column) in columns.iter().enumerate() {
+                let Some(target) = column.target(&measurement.scenario) else { continue };
+                eprintln!("round {round} of {}: {}, {}", comparison.rounds, measurement.name, target.title);
+                let setup = Setup { target: target.clone(), pinned };
+                match measurement.scenario.run(&setup) {
+                    Ok(report) => {
+                        sound &= column.title != OURS || tell_broken(&report, comparison.quick);
+                        for (name, value) in report.values() {
+                            values.entry((measurement.name, at, name)).or_default().add(value);
+                        }
+                    }
+                    Err(error) => {
+                        eprintln!("{}: {error}", target.title);
+                        sound &= column.title != OURS;
+                    }
+                }
+            }
+        }
+    }
+    let text = page(comparison, &columns, &measurements, &values)?;
+    println!("{text}");
+    if let Some(page) = &comparison.write {
+        write(page, &text)?;
+    }
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Names bounds that do not hold. Short runs are no judges of times and bytes.
+fn tell_broken(report: &Report, quick: bool) -> bool {
+    let mut sound = true;
+    for name in report.broken().filter(|name| !quick || name.contains("lost") || name.contains("order")) {
+        eprintln!("FAILED: {name}");
+        sound = false;
+    }
+    sound
+}
+
+/// The table with its date, machine, versions and command.
+fn page(
+    comparison: &Comparison,
+    columns: &[Column],
+    measurements: &[Measurement],
+    values: &BTreeMap<(&str, usize, &str), Values>,
+) -> Result<String, Error> {
+    let mut lines = Vec::new();
+    for measurement in measurements {
+        for row in measurement.rows {
+            let cells = (0..columns.len()).map(|column| {
+                let of = |name: &&'static str| values.get(&(measurement.name, column, *name)).cloned();
+                cell(&row.figures.iter().map(|name| of(name).unwrap_or_default()).collect::<Vec<_>>())
+            });
+            lines.push((row.label.to_owned(), cells.collect(), row.goal.to_owned()));
+        }
+    }
+    let titles: Vec<String> = columns.iter().map(|column| column.title.clone()).collect();
+    let targets = columns.iter().filter_map(|column| column.targets.first());
+    let versions = targets.map(version).collect::<Result<Vec<_>, _>>()?.join("; ");
+    Ok(format!(
+        "{}, {}. {}; {}. Medians of {} rounds; ± is half of the distance between the least and the most.\n\n{}",
+        output("date", &["-u", "+%F"])?,
+        machine()?,
+        versions,
+        output("redis-server", &["--version"])?.split_whitespace().take(3).collect::<Vec<_>>().join(" "),
+        comparison.rounds,
+        markdown(&titles, OURS, &lines)
+    ))
+}
+
+fn output(program: &str, arguments: &[&str]) -> Result<String, Error> {
+    let output =
+        Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// The machine in a few words.
+fn machine() -> Result<String, Error> {
+    let text = fs::read_to_string("/proc/cpuinfo")?;
+    let model =
+        text.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
+    let cores = text.lines().filter(|line| line.starts_with("processor")).count();
+    let kernel = output("uname", &["-sr"])?;
+    Ok(format!("{cores} cores of {}, {kernel}", model.map_or("an unknown processor", |(_, model)| model)))
+}
+
+fn load_average() -> Result<f64, Error> {
+    let text = fs::read_to_string("/proc/loadavg")?;
+    Ok(text.split_whitespace().next().ok_or("no load average")?.parse()?)
+}
+
+fn write(path: &Path, table: &str) -> Result<(), Error> {
+    let page = fs::read_to_string(path)?;
+    let page = replaced(&page, table).ok_or_else(|| format!("{} has no marks {BEGIN}", path.display()))?;
+    Ok(fs::write(path, page)?)
+}
+
+fn replaced(page: &str, table: &str) -> Option<String> {
+    let (before, rest) = page.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}\n\n{table}\n{END}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_between_the_marks_is_replaced() {
+        let page = format!("above\n{BEGIN}\nold\n{END}\nbelow\n");
+        let new = replaced(&page, "| new |\n").unwrap();
+        assert_eq!(new, format!("above\n{BEGIN}\n\n| new |\n\n{END}\nbelow\n"));
+        assert_eq!(replaced(&new, "| new |\n"), Some(new));
+        assert_eq!(replaced("no marks", "x"), None);
+    }
+
+    #[test]
+    fn every_column_has_its_targets() {
+        for names in COLUMNS {
+            let column = Column::load(names).unwrap();
+            assert!(!column.title.is_empty());
+        }
+        let ours = Column::load(COLUMNS[2]).unwrap();
+        assert_eq!(ours.title, OURS);
+        for measurement in measurements(1.0) {
+            assert!(ours.target(&measurement.scenario).is_some(), "{}", measurement.name);
+        }
+    }
+}
