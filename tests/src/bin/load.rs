@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 #[path = "../load/mod.rs"]
 mod load;
 
-use load::{Comparison, Error, Scenario, Setup, Target};
+use load::{Comparison, Error, Growth, Scenario, Setup, Target};
 
 #[derive(Parser)]
 #[command(about = "What a server costs: connections, echoes, emits to rooms and clusters, slow clients")]
@@ -40,6 +40,8 @@ enum Command {
     Scenario(Scenario),
     /// All servers, each row alternately on each of them.
     Compare(Comparison),
+    /// One figure over a number that grows: members, rooms, nodes, connections.
+    Grow(Growth),
     /// The servers that can be measured.
     Targets,
 }
@@ -59,19 +61,21 @@ fn run(cli: &Cli) -> Result<ExitCode, Error> {
         load::pin_self()?;
     }
     match &cli.command {
-        Command::Scenario(scenario) => {
-            let target = Target::load(&cli.target)?;
-            let target = match &cli.bin {
-                Some(program) => target.with_program(program),
-                None => target,
-            };
-            let report = scenario.run(&Setup { target, pinned: cli.pin })?;
-            Ok(report.print(cli.json))
-        }
+        Command::Scenario(scenario) => Ok(scenario.run(&setup(cli)?)?.print(cli.json)),
+        Command::Grow(growth) => load::grow(growth, &setup(cli)?).map(|()| ExitCode::SUCCESS),
         Command::Compare(comparison) => load::compare(comparison, cli.pin),
         Command::Targets => {
             load::names().iter().for_each(|name| println!("{name}"));
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn setup(cli: &Cli) -> Result<Setup, Error> {
+    let target = Target::load(&cli.target)?;
+    let target = match &cli.bin {
+        Some(program) => target.with_program(program),
+        None => target,
+    };
+    Ok(Setup { target, pinned: cli.pin })
 }

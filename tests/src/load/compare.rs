@@ -10,14 +10,11 @@ use clap::Args;
 
 use super::server::{Setup, version};
 use super::table::{Measurement, Values, cell, markdown, measurements};
-use super::{Error, Report, Scenario, Target};
+use super::{Error, Report, Scenario, Target, require_quiet};
 
 /// Where the table stands in a page.
 const BEGIN: &str = "<!-- load compare: begin -->";
 const END: &str = "<!-- load compare: end -->";
-
-/// Beyond this load average a machine is busy with something else.
-const QUIET: f64 = 0.5;
 
 /// A column: the first of these targets that can run a scenario.
 const COLUMNS: [&[&str]; 6] = [
@@ -28,6 +25,9 @@ const COLUMNS: [&[&str]; 6] = [
     &["socketio"],
     &["python-socketio"],
 ];
+/// Values by measurement, column and figure.
+type Cells = BTreeMap<(&'static str, usize, String), Values>;
+
 const OURS: &str = "Roomcast";
 
 /// What is compared.
@@ -69,12 +69,8 @@ impl Column {
 
 /// Measures, prints the table, and writes it where that was asked for. Fails if Roomcast lost anything or broke an order.
 pub(crate) fn compare(comparison: &Comparison, pinned: bool) -> Result<ExitCode, Error> {
-    let load = load_average()?;
-    if comparison.write.is_some() && (load > QUIET || !pinned) {
-        return Err(format!(
-            "figures for a page are taken on a quiet machine (load {load}, at most {QUIET}) with --pin"
-        )
-        .into());
+    if comparison.write.is_some() {
+        require_quiet(pinned)?;
     }
     let wanted = |names: &&&[&str]| {
         comparison.targets.is_empty()
@@ -86,7 +82,7 @@ pub(crate) fn compare(comparison: &Comparison, pinned: bool) -> Result<ExitCode,
     measurements
         .retain(|one| comparison.only.is_empty() || comparison.only.iter().any(|name| name == one.name));
 
-    let mut values: BTreeMap<(&str, usize, &str), Values> = BTreeMap::new();
+    let mut values = Cells::new();
     let mut sound = true;
     for round in 1..=comparison.rounds {
         for measurement in &measurements {
@@ -98,7 +94,7 @@ pub(crate) fn compare(comparison: &Comparison, pinned: bool) -> Result<ExitCode,
                     Ok(report) => {
                         sound &= column.title != OURS || tell_broken(&report, comparison.quick);
                         for (name, value) in report.values() {
-                            values.entry((measurement.name, at, name)).or_default().add(value);
+                            values.entry((measurement.name, at, name.to_owned())).or_default().add(value);
                         }
                     }
                     Err(error) => {
@@ -132,13 +128,13 @@ fn page(
     comparison: &Comparison,
     columns: &[Column],
     measurements: &[Measurement],
-    values: &BTreeMap<(&str, usize, &str), Values>,
+    values: &Cells,
 ) -> Result<String, Error> {
     let mut lines = Vec::new();
     for measurement in measurements {
         for row in measurement.rows {
             let cells = (0..columns.len()).map(|column| {
-                let of = |name: &&'static str| values.get(&(measurement.name, column, *name)).cloned();
+                let of = |name: &&str| values.get(&(measurement.name, column, (*name).to_owned())).cloned();
                 cell(&row.figures.iter().map(|name| of(name).unwrap_or_default()).collect::<Vec<_>>())
             });
             lines.push((row.label.to_owned(), cells.collect(), row.goal.to_owned()));
@@ -172,11 +168,6 @@ fn machine() -> Result<String, Error> {
     let cores = text.lines().filter(|line| line.starts_with("processor")).count();
     let kernel = output("uname", &["-sr"])?;
     Ok(format!("{cores} cores of {}, {kernel}", model.map_or("an unknown processor", |(_, model)| model)))
-}
-
-fn load_average() -> Result<f64, Error> {
-    let text = fs::read_to_string("/proc/loadavg")?;
-    Ok(text.split_whitespace().next().ok_or("no load average")?.parse()?)
 }
 
 fn write(path: &Path, table: &str) -> Result<(), Error> {

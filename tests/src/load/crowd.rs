@@ -23,7 +23,7 @@ const MAX_HEAD: usize = 16 * 1024;
 const READ: usize = 64 * 1024;
 
 /// How long nothing may happen that is waited for.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The peer is a program of ours on the same machine: there is no proxy to be protected from.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];

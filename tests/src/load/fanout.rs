@@ -44,17 +44,15 @@ impl Fanout {
             let (mut seen, cost) =
                 Cost::of(&servers, || rooms.pace(emits, Duration::from_secs(1) / self.rate))?;
             report.figure("paced_emits_per_second", seen.emits as f64 / seen.took.as_secs_f64(), "1/s");
-            cost.report(&seen, PACED, &mut report);
+            cost.report(&seen, "paced", &mut report);
             report.figure("paced_latency_p50", seen.latencies.percentile(50), "ms");
             report.figure("paced_latency_p99", seen.latencies.percentile(99), "ms");
-            believe(&seen, "paced_littles_ratio_off", &mut report);
         }
         if !self.saturated.is_zero() {
             let (seen, cost) = Cost::of(&servers, || rooms.saturate(self.window, self.saturated))?;
-            cost.report(&seen, SATURATED, &mut report);
+            cost.report(&seen, "saturated", &mut report);
             let rate = seen.deliveries as f64 / seen.took.as_secs_f64();
             report.figure("saturated_deliveries_per_second", rate, "1/s");
-            believe(&seen, "saturated_littles_ratio_off", &mut report);
         }
         judge(&mut rooms, 0, &mut report)?;
         if let Some(counted) = servers.deliveries()? {
@@ -81,35 +79,6 @@ pub(super) fn judge(rooms: &mut Rooms, ended: usize, report: &mut Report) -> Res
     Ok(())
 }
 
-fn believe(seen: &Seen, name: &'static str, report: &mut Report) {
-    report.bounded(name, (seen.littles_ratio - 1.0).abs(), "", LITTLE);
-}
-
-/// Names of figures in one part of a run.
-struct Names {
-    server: &'static str,
-    broker: &'static str,
-    generator: &'static str,
-    busy: &'static str,
-    resident: &'static str,
-}
-
-const PACED: Names = Names {
-    server: "paced_cpu_per_delivery",
-    broker: "paced_broker_cpu_per_delivery",
-    generator: "paced_generator_cpu_per_delivery",
-    busy: "paced_server_busy",
-    resident: "paced_resident",
-};
-
-const SATURATED: Names = Names {
-    server: "saturated_cpu_per_delivery",
-    broker: "saturated_broker_cpu_per_delivery",
-    generator: "saturated_generator_cpu_per_delivery",
-    busy: "saturated_server_busy",
-    resident: "saturated_resident",
-};
-
 /// What the processes took of the machine during a part of a run.
 struct Cost {
     servers: Duration,
@@ -133,14 +102,19 @@ impl Cost {
         Ok((seen, cost))
     }
 
-    fn report(&self, seen: &Seen, names: Names, report: &mut Report) {
+    fn report(&self, seen: &Seen, part: &str, report: &mut Report) {
         let per = |cpu: Duration| cpu.as_secs_f64() * 1e6 / seen.deliveries.max(1) as f64;
-        report.figure(names.server, per(self.servers), "µs");
+        report.figure(format!("{part}_cpu_per_delivery"), per(self.servers), "µs");
         if !self.broker.is_zero() {
-            report.figure(names.broker, per(self.broker), "µs");
+            report.figure(format!("{part}_broker_cpu_per_delivery"), per(self.broker), "µs");
         }
-        report.figure(names.generator, per(self.generator), "µs");
-        report.figure(names.busy, self.servers.as_secs_f64() / seen.took.as_secs_f64(), "cores");
-        report.figure(names.resident, self.resident as f64, "bytes");
+        report.figure(format!("{part}_generator_cpu_per_delivery"), per(self.generator), "µs");
+        report.figure(
+            format!("{part}_server_busy"),
+            self.servers.as_secs_f64() / seen.took.as_secs_f64(),
+            "cores",
+        );
+        report.figure(format!("{part}_resident"), self.resident as f64, "bytes");
+        report.bounded(format!("{part}_littles_ratio_off"), (seen.littles_ratio - 1.0).abs(), "", LITTLE);
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Ledger {
     epoch: Instant,
     received: u64,
     expected: u64,
+    /// Nobody waits for these any more.
+    lost: u64,
     /// Deliveries that were not the next of their publisher: something was lost, repeated or overtaken before them.
     disorder: u64,
     /// While it is measured.
@@ -75,6 +77,7 @@ impl Ledger {
             epoch: Instant::now(),
             received: 0,
             expected: 0,
+            lost: 0,
             disorder: 0,
             sampling: None,
         }
@@ -121,9 +124,16 @@ impl Ledger {
         self.expected.saturating_sub(self.received)
     }
 
+    /// What is missing now is lost.
+    pub(super) fn write_off(&mut self) {
+        let missing = self.missing();
+        self.lost += missing;
+        self.expected -= missing;
+    }
+
     /// Deliveries that are lost for good, or came too often; to be asked once nothing is under way.
     pub(super) fn miscounted(&self) -> u64 {
-        self.expected.abs_diff(self.received)
+        self.lost + self.expected.abs_diff(self.received)
     }
 
     pub(super) fn disorder(&self) -> u64 {
@@ -218,6 +228,15 @@ mod tests {
         assert_eq!(judge(&[0, 1, 1, 2]), (1, 1));
         assert_eq!(judge(&[1, 0, 2]), (0, 3));
         assert_eq!(judge(&[0, 1]), (1, 0));
+    }
+
+    #[test]
+    fn what_is_written_off_is_lost_and_no_longer_waited_for() {
+        let mut ledger = Ledger::new(1, 1);
+        ledger.emitted(10, 0);
+        ledger.arrived(0, Stamp { publisher: 0, number: 0, micros: 0 }, 0);
+        ledger.write_off();
+        assert_eq!((ledger.missing(), ledger.miscounted()), (0, 9));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 struct Figure {
-    name: &'static str,
+    name: String,
     value: f64,
     unit: &'static str,
     at_most: Option<f64>,
@@ -23,13 +23,13 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(super) fn figure(&mut self, name: &'static str, value: f64, unit: &'static str) {
-        self.figures.push(Figure { name, value, unit, at_most: None });
+    pub(super) fn figure(&mut self, name: impl Into<String>, value: f64, unit: &'static str) {
+        self.figures.push(Figure { name: name.into(), value, unit, at_most: None });
     }
 
     /// A figure that must not exceed a bound.
-    pub(super) fn bounded(&mut self, name: &'static str, value: f64, unit: &'static str, at_most: f64) {
-        self.figures.push(Figure { name, value, unit, at_most: Some(at_most) });
+    pub(super) fn bounded(&mut self, name: impl Into<String>, value: f64, unit: &'static str, at_most: f64) {
+        self.figures.push(Figure { name: name.into(), value, unit, at_most: Some(at_most) });
     }
 
     /// What a reader must know, such as why a figure is missing.
@@ -38,13 +38,13 @@ impl Report {
     }
 
     /// All figures.
-    pub(super) fn values(&self) -> impl Iterator<Item = (&'static str, f64)> {
-        self.figures.iter().map(|figure| (figure.name, figure.value))
+    pub(super) fn values(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.figures.iter().map(|figure| (&*figure.name, figure.value))
     }
 
     /// Those that exceed their bound.
-    pub(super) fn broken(&self) -> impl Iterator<Item = &'static str> {
-        self.figures.iter().filter(|figure| !figure.holds()).map(|figure| figure.name)
+    pub(super) fn broken(&self) -> impl Iterator<Item = &str> {
+        self.figures.iter().filter(|figure| !figure.holds()).map(|figure| &*figure.name)
     }
 
     /// Prints everything; the status says whether the bounds hold.
@@ -62,7 +62,7 @@ impl Report {
             let object = serde_json::json!({
                 "value": figure.value, "unit": figure.unit, "at_most": figure.at_most, "holds": figure.holds(),
             });
-            (figure.name.to_owned(), object)
+            (figure.name.clone(), object)
         };
         let figures: serde_json::Map<_, _> = self.figures.iter().map(figure).collect();
         serde_json::json!({ "figures": figures, "notes": self.notes })
