@@ -253,6 +253,7 @@ part_load() {
   load --target roomcast-library idle --watched 0
   load calls
   load connect
+  load churn --time 20
   load --target roomcast-library echo
   load fanout
   load binary --members 200

@@ -1,8 +1,8 @@
 //! The committed counts, and the judgement of new ones.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 use super::callgrind::{Count, Error};
 
@@ -48,7 +48,10 @@ impl Baseline {
     }
 
     pub(crate) fn read(path: &Path) -> Result<Self, Error> {
-        let text = fs::read_to_string(path).map_err(|error| Error::Io(path.to_owned(), error))?;
+        let text = fs::read_to_string(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::NoBaseline(path.to_owned()),
+            _ => Error::Io(path.to_owned(), error),
+        })?;
         Self::parse(&text).map_err(|line| Error::Baseline { path: path.to_owned(), line })
     }
 

@@ -21,6 +21,8 @@ pub(crate) enum Error {
     NoCount(PathBuf),
     #[error("{}: {}", .0.display(), .1)]
     Io(PathBuf, io::Error),
+    #[error("there is no baseline {}: UPDATE_GOLDEN=1 writes one", .0.display())]
+    NoBaseline(PathBuf),
     #[error("a line of the cases' output is not theirs: {0}")]
     Output(String),
     #[error("{}, line {line}: not a name, two spaces and a number", .path.display())]

@@ -21,7 +21,7 @@ pub(super) fn calls(setup: &Setup, members: usize) -> Result<Report, Error> {
     // A heartbeat is a write, and so in the way of who counts.
     let mut environment: BTreeMap<_, _> = setup.target.calm.clone();
     environment.insert(THRESHOLD.0.to_owned(), THRESHOLD.1.to_owned());
-    let servers = Servers::start(setup, &environment)?;
+    let servers = Servers::start_with(setup, 1, &environment)?;
     let open = |members| {
         let plan = Plan { rooms: 1, members, publishers: 1, payload: 64, binary: false };
         Rooms::open(&servers.addresses(), &setup.target.events, plan)

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -45,6 +46,9 @@ pub(crate) struct Comparison {
     /// Everything short and small, to see that it works. The figures are worth nothing.
     #[arg(long)]
     quick: bool,
+    /// Appends each report to this file as it comes, a line of JSON each.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
     /// Writes the table into this page, between its marks. Refused on a machine that is busy.
     #[arg(long, value_name = "PAGE", conflicts_with = "quick")]
     write: Option<PathBuf>,
@@ -67,6 +71,17 @@ impl Column {
     }
 }
 
+impl Comparison {
+    fn keep(&self, round: u32, measurement: &str, target: &str, report: &Report) -> Result<(), Error> {
+        let Some(path) = &self.log else { return Ok(()) };
+        let line = serde_json::json!({
+            "round": round, "measurement": measurement, "target": target, "report": report.to_json(),
+        });
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(path)?;
+        Ok(writeln!(file, "{line}")?)
+    }
+}
+
 /// Measures, prints the table, and writes it where that was asked for. Fails if Roomcast lost anything or broke an order.
 pub(crate) fn compare(comparison: &Comparison, pinned: bool) -> Result<ExitCode, Error> {
     if comparison.write.is_some() {
@@ -82,45 +97,62 @@ pub(crate) fn compare(comparison: &Comparison, pinned: bool) -> Result<ExitCode,
     measurements
         .retain(|one| comparison.only.is_empty() || comparison.only.iter().any(|name| name == one.name));
 
-    let mut values = Cells::new();
-    let mut sound = true;
+    let mut results = Results { cells: Cells::new(), sound: true };
     for round in 1..=comparison.rounds {
         for measurement in &measurements {
             for (at, column) in columns.iter().enumerate() {
                 let Some(target) = column.target(&measurement.scenario) else { continue };
                 eprintln!("round {round} of {}: {}, {}", comparison.rounds, measurement.name, target.title);
-                let setup = Setup { target: target.clone(), pinned };
-                match measurement.scenario.run(&setup) {
-                    Ok(report) => {
-                        sound &= column.title != OURS || tell_broken(&report, comparison.quick);
-                        for (name, value) in report.values() {
-                            values.entry((measurement.name, at, name.to_owned())).or_default().add(value);
-                        }
-                    }
-                    Err(error) => {
-                        eprintln!("{}: {error}", target.title);
-                        sound &= column.title != OURS;
-                    }
+                let report = measurement.scenario.run(&Setup { target: target.clone(), pinned });
+                if let Ok(report) = &report {
+                    comparison.keep(round, measurement.name, &target.title, report)?;
                 }
+                results.take((measurement.name, at), report, column.title == OURS, comparison.quick);
             }
         }
     }
-    let text = page(comparison, &columns, &measurements, &values)?;
+    let text = page(comparison, &columns, &measurements, &results.cells)?;
     println!("{text}");
     if let Some(page) = &comparison.write {
         write(page, &text)?;
     }
-    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if results.sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Names bounds that do not hold. Short runs are no judges of times and bytes.
-fn tell_broken(report: &Report, quick: bool) -> bool {
-    let mut sound = true;
-    for name in report.broken().filter(|name| !quick || name.contains("lost") || name.contains("order")) {
-        eprintln!("FAILED: {name}");
-        sound = false;
+/// What came of all runs.
+struct Results {
+    cells: Cells,
+    /// Roomcast held its bounds.
+    sound: bool,
+}
+
+impl Results {
+    /// Of others a bound that does not hold is a figure of the table, and a failure an empty cell.
+    fn take(
+        &mut self,
+        (measurement, column): (&'static str, usize),
+        report: Result<Report, Error>,
+        ours: bool,
+        quick: bool,
+    ) {
+        let report = match report {
+            Ok(report) => report,
+            Err(error) => {
+                eprintln!("FAILED: {error}");
+                self.sound &= !ours;
+                return;
+            }
+        };
+        // Short runs are no judges of times and bytes.
+        let judged = |name: &&str| !quick || name.contains("lost") || name.contains("order");
+        for name in report.broken().filter(judged).filter(|_| ours) {
+            eprintln!("FAILED: {name}");
+            self.sound = false;
+        }
+        for (name, value) in report.values() {
+            self.cells.entry((measurement, column, name.to_owned())).or_default().add(value);
+        }
     }
-    sound
 }
 
 /// The table with its date, machine, versions and command.

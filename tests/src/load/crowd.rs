@@ -108,7 +108,10 @@ impl Crowd {
             let before = self.joined;
             self.turn(Duration::from_millis(100), &mut each)?;
             if self.gone > gone {
-                return Err(format!("a client was sent away: client {before} of {wanted}").into());
+                return Err(format!(
+                    "a client was refused or sent away when {before} of {wanted} were there"
+                )
+                .into());
             }
             if self.joined > before {
                 patience = Instant::now() + PATIENCE;

@@ -1,6 +1,6 @@
 //! What an event with an ack costs: each connection has some under way, and sends another one for each answer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::crowd::{Crowd, Outbox, PATIENCE, Packet};
@@ -49,7 +49,7 @@ pub(super) fn echo(
     time: Duration,
 ) -> Result<Report, Error> {
     let event = setup.target.events.echo.clone().ok_or("no event is echoed")?;
-    let servers = Servers::start(setup, &BTreeMap::new())?;
+    let servers = Servers::start(setup, 1)?;
     let mut crowd = Crowd::new()?;
     crowd.open(&servers.addresses(), connections, |_, _, _| {})?;
     let mut echoes = Echoes {

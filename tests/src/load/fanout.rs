@@ -26,10 +26,7 @@ pub(crate) struct Fanout {
 
 impl Fanout {
     pub(super) fn run(&self, setup: &Setup) -> Result<Report, Error> {
-        let servers = match self.nodes {
-            0 | 1 => Servers::start(setup, &setup.target.environment)?,
-            nodes => Servers::start_cluster(setup, nodes)?,
-        };
+        let servers = Servers::start(setup, self.nodes)?;
         let mut rooms = Rooms::open(&servers.addresses(), &setup.target.events, self.plan.clone())?;
         // Buffers, caches and compilers warm up.
         rooms.saturate(self.window, Duration::from_millis(500))?;

@@ -1,7 +1,6 @@
 //! What a connection costs: to come, to be there and do nothing, and whether what is sent right after it came is lost.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::crowd::{Crowd, Outbox, Packet};
@@ -14,6 +13,13 @@ const MAX_BYTES: f64 = 4096.0;
 /// Tasks that are no connection's: the allowance for what the node does at times.
 const SPARE_TASKS: u64 = 8;
 
+/// Connections that come and go together, and how often before memory is looked at.
+const CYCLE: usize = 500;
+const WARM_UP_CYCLES: usize = 4;
+
+/// What memory may move between two times at which it stands still, in bytes.
+const MAX_GROWTH: f64 = 1024.0 * 1024.0;
+
 /// How often memory is looked at until it stands still, and how little it moves then.
 const LOOK: Duration = Duration::from_millis(500);
 const STILL: u64 = 64 * 1024;
@@ -24,7 +30,7 @@ const ACK: Duration = Duration::from_secs(5);
 
 /// Connections that do nothing, for `watched`: with the defaults of Socket.IO each has a heartbeat every 25 seconds.
 pub(super) fn idle(setup: &Setup, connections: usize, watched: Duration) -> Result<Report, Error> {
-    let servers = Servers::start(setup, &BTreeMap::new())?;
+    let servers = Servers::start(setup, 1)?;
     let mut crowd = Crowd::new()?;
     // What a thread allocates once is no connection's.
     crowd.open(&servers.addresses(), 16, |_, _, _| {})?;
@@ -72,7 +78,7 @@ pub(super) fn idle(setup: &Setup, connections: usize, watched: Duration) -> Resu
 
 /// Connections that come, a bounded number at a time, and send an event as soon as they are let in.
 pub(super) fn connect(setup: &Setup, connections: usize) -> Result<Report, Error> {
-    let servers = Servers::start(setup, &BTreeMap::new())?;
+    let servers = Servers::start(setup, 1)?;
     let addresses = servers.addresses();
     let mut crowd = Crowd::new()?;
     // Code and buffers warm up.
@@ -104,6 +110,37 @@ pub(super) fn connect(setup: &Setup, connections: usize) -> Result<Report, Error
     report.figure("connects_per_second", connections as f64 / took.as_secs_f64(), "1/s");
     report.bounded("first_events_lost", connections.abs_diff(answered.get()) as f64, "", 0.0);
     report.bounded("connections_lost", crowd.gone() as f64, "", 0.0);
+    Ok(report)
+}
+
+/// Connections that come and go for so long, so many a minute: memory has to end where it began.
+pub(super) fn churn(setup: &Setup, per_minute: usize, time: Duration) -> Result<Report, Error> {
+    let servers = Servers::start(setup, 1)?;
+    let addresses = servers.addresses();
+    let mut crowd = Crowd::new()?;
+    // Everything that is allocated once, is.
+    for _ in 0..WARM_UP_CYCLES {
+        crowd.open(&addresses, CYCLE, |_, _, _| {})?;
+        crowd.close_all();
+    }
+    let before = settled(&servers, &mut crowd)?;
+    let interval = Duration::from_secs(60) * u32::try_from(CYCLE)? / u32::try_from(per_minute)?;
+    let (started, mut cycles, mut most) = (Instant::now(), 0, before);
+    while started.elapsed() < time {
+        crowd.open(&addresses, CYCLE, |_, _, _| {})?;
+        most = most.max(servers.resident()?);
+        crowd.close_all();
+        cycles += 1;
+        rest(&mut crowd, (interval * cycles).saturating_sub(started.elapsed()))?;
+    }
+    let took = started.elapsed();
+    let after = settled(&servers, &mut crowd)?;
+    let mut report = Report::default();
+    report.figure("connections", f64::from(cycles) * CYCLE as f64, "");
+    report.figure("connections_per_minute", f64::from(cycles) * CYCLE as f64 / took.as_secs_f64() * 60.0, "");
+    report.figure("resident_before", before as f64, "bytes");
+    report.figure("resident_most", most as f64, "bytes");
+    report.bounded("resident_growth", after.saturating_sub(before) as f64, "bytes", MAX_GROWTH);
     Ok(report)
 }
 

@@ -2,7 +2,6 @@
 //!
 //! Owns clients over HTTP long-polling, two connections each: one for what they wait for, one for what they say.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -28,7 +27,7 @@ const HEADERS: usize = 32;
 const REST: Duration = Duration::from_secs(2);
 
 pub(super) fn polling(setup: &Setup, clients: usize, rate: u32, time: Duration) -> Result<Report, Error> {
-    let servers = Servers::start(setup, &BTreeMap::new())?;
+    let servers = Servers::start(setup, 1)?;
     let address = servers.addresses()[0];
     // What a thread or a table allocates once is no session's.
     drop(Pollers::open(address, &setup.target.events.join, 8)?);

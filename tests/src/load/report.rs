@@ -57,7 +57,7 @@ impl Report {
         if self.broken().next().is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
-    fn to_json(&self) -> serde_json::Value {
+    pub(super) fn to_json(&self) -> serde_json::Value {
         let figure = |figure: &Figure| {
             let object = serde_json::json!({
                 "value": figure.value, "unit": figure.unit, "at_most": figure.at_most, "holds": figure.holds(),

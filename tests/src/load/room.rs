@@ -104,7 +104,7 @@ impl Rooms {
     /// Reads what has come, at most so long.
     fn turn(&mut self, timeout: Duration) -> Result<(), Error> {
         let (ledger, members) = (&mut self.ledger, self.publishers.start);
-        // One clock for all that one turn brings: they have come before it was asked.
+        // One look at the clock for all that a turn brings.
         let mut now = None;
         self.crowd.turn(timeout, |client, packet, _| {
             if client >= members {

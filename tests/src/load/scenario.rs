@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::calls::calls;
 use super::echo::echo;
 use super::fanout::Fanout;
-use super::idle::{connect, idle};
+use super::idle::{churn, connect, idle};
 use super::polling::polling;
 use super::room::Plan;
 use super::server::Setup;
@@ -32,6 +32,15 @@ pub(crate) enum Scenario {
         /// How many; they come twice, and each leaves a port behind that is not free for a minute.
         #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(100..=12_000))]
         connections: u32,
+    },
+    /// Memory of a server whose connections come and go: it has to end where it began.
+    Churn {
+        /// Connections a minute; each leaves a port behind that is not free for a minute.
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(500..=20_000))]
+        per_minute: u32,
+        /// Seconds.
+        #[arg(long, default_value_t = 60.0)]
+        time: f64,
     },
     /// CPU and latency of events with acks.
     Echo {
@@ -156,6 +165,7 @@ impl Scenario {
             Self::Polling { .. } => target.polling,
             Self::Idle { .. }
             | Self::Connect { .. }
+            | Self::Churn { .. }
             | Self::Fanout { .. }
             | Self::Rooms { .. }
             | Self::Slow { .. }
@@ -171,6 +181,7 @@ impl Scenario {
         match self {
             Self::Idle { connections, watched } => idle(setup, *connections as usize, seconds(*watched)?),
             Self::Connect { connections } => connect(setup, *connections as usize),
+            Self::Churn { per_minute, time } => churn(setup, *per_minute as usize, seconds(*time)?),
             Self::Echo { connections, window, payload, time } => {
                 echo(setup, *connections as usize, *window as usize, *payload as usize, seconds(*time)?)
             }

@@ -64,17 +64,17 @@ impl Drop for Broker {
 }
 
 impl Servers {
-    /// One server.
-    pub(super) fn start(setup: &Setup, more: &BTreeMap<String, String>) -> Result<Self, Error> {
-        Self::start_nodes(setup, 1, more)
+    /// One server, or several that are a cluster over Redis.
+    pub(super) fn start(setup: &Setup, nodes: usize) -> Result<Self, Error> {
+        Self::start_with(setup, nodes, &BTreeMap::new())
     }
 
-    /// Several that are a cluster over Redis.
-    pub(super) fn start_cluster(setup: &Setup, nodes: usize) -> Result<Self, Error> {
-        Self::start_nodes(setup, nodes, &BTreeMap::new())
-    }
-
-    fn start_nodes(setup: &Setup, count: usize, more: &BTreeMap<String, String>) -> Result<Self, Error> {
+    /// The same with more environment variables.
+    pub(super) fn start_with(
+        setup: &Setup,
+        count: usize,
+        more: &BTreeMap<String, String>,
+    ) -> Result<Self, Error> {
         let mut environment = setup.target.environment.clone();
         environment.extend(more.iter().map(|(name, value)| (name.clone(), value.clone())));
         let mut broker = None;

@@ -1,7 +1,6 @@
 //! Clients in a room that read nothing while others do: they must cost the others nothing, the server a bounded amount of
 //! memory, and they are ended.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::fanout::judge;
@@ -23,7 +22,7 @@ const END: Duration = Duration::from_secs(5);
 
 /// A room of `readers`, and of `sleepers` that read nothing while `megabytes` are emitted to each.
 pub(super) fn slow(setup: &Setup, readers: usize, sleepers: usize, megabytes: u64) -> Result<Report, Error> {
-    let servers = Servers::start(setup, &BTreeMap::new())?;
+    let servers = Servers::start(setup, 1)?;
     let addresses = servers.addresses();
     let plan = Plan { rooms: 1, members: readers, publishers: 1, payload: PAYLOAD, binary: false };
     let mut room = Rooms::open(&addresses, &setup.target.events, plan)?;
