@@ -2,7 +2,6 @@
 //! read, through the connection's task, the namespace, its listener and the mailboxes. Sockets are pipes in memory, so
 //! the kernel's part is not in it; the client's, which is small, is.
 
-use std::cell::RefCell;
 use std::process::ExitCode;
 
 use hyper::server::conn::http1;
@@ -113,10 +112,9 @@ fn echo(measure: &mut Measure, events: usize) {
 
 fn to_room(measure: &mut Measure) {
     let server = Server::start();
-    let members: Vec<Client> = (0..100).map(|_| server.client()).collect();
-    let members = RefCell::new(members);
+    let mut members: Vec<Client> = (0..100).map(|_| server.client()).collect();
     server.runtime.block_on(async {
-        for member in members.borrow_mut().iter_mut() {
+        for member in &mut members {
             member.send(r#"420["join","room"]"#).await;
             member.read_until(b"[]").await;
         }
@@ -127,7 +125,7 @@ fn to_room(measure: &mut Measure) {
     measure.each(10, || {
         server.runtime.block_on(async {
             emitter.stream.write_all(&sent).await.expect("a pipe");
-            for member in members.borrow_mut().iter_mut() {
+            for member in &mut members {
                 member.read(delivery).await;
             }
         });

@@ -46,7 +46,7 @@ fn main() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let port = match arguments.next().as_deref() {
         Some("--version") => {
-            println!("floor of {}", env!("CARGO_PKG_VERSION"));
+            println!("floor {}", env!("CARGO_PKG_VERSION"));
             return Ok(());
         }
         port => port.and_then(|port| port.parse().ok()).unwrap_or(0),

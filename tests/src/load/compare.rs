@@ -174,9 +174,11 @@ fn page(
     }
     let titles: Vec<String> = columns.iter().map(|column| column.title.clone()).collect();
     let targets = columns.iter().filter_map(|column| column.targets.first());
-    let versions = targets.map(version).collect::<Result<Vec<_>, _>>()?.join("; ");
+    let mut versions = targets.map(version).collect::<Result<Vec<_>, _>>()?;
+    versions.dedup();
+    let versions = versions.join("; ");
     Ok(format!(
-        "{}, {}. {}; {}. Medians of {} rounds; ± is half of the distance between the least and the most.\n\n{}",
+        "{}, {}. {}; {}. Medians of {} round(s); ± is half of the distance between the least and the most.\n\n{}",
         output("date", &["-u", "+%F"])?,
         machine()?,
         versions,

@@ -7,10 +7,12 @@ use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use roomcast_protocol::websocket::handshake::{self, CLIENT_OFFER};
 use roomcast_protocol::websocket::{
-    DEFAULT_MAX_FRAGMENTS, Decoder, Inflater, Message, OpCode, Role, masked_frame,
+    DEFAULT_MAX_FRAGMENTS, Decoder, Inflater, Message, Negotiated, OpCode, Role, masked_frame,
 };
 
 use super::Error;
@@ -27,6 +29,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The peer is a program of ours on the same machine: there is no proxy to be protected from.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// Any will do: what the server makes of it is checked.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 /// What came for a client that has joined.
 pub(super) enum Packet<'a> {
@@ -122,7 +127,8 @@ impl Crowd {
         Ok(())
     }
 
-    /// Connects a client; the headers are those of Node's `ws`.
+    /// Connects a client; the headers are those of Node's `ws`, but for a window of compression, which thousands of clients
+    /// cannot keep.
     fn connect(&mut self, server: SocketAddr) -> Result<(), Error> {
         let stream = std::net::TcpStream::connect(server)?;
         stream.set_nodelay(true)?;
@@ -134,10 +140,10 @@ impl Crowd {
         let request = format!(
             "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\n\
              Sec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Key: {KEY}\r\n\
              Connection: Upgrade\r\n\
              Upgrade: websocket\r\n\
-             Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\
+             Sec-WebSocket-Extensions: {CLIENT_OFFER}\r\n\
              Host: {server}\r\n\r\n"
         );
         let mut client = Client {
@@ -258,9 +264,8 @@ impl Client {
             let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") else {
                 return if head.len() > MAX_HEAD { Err(io::ErrorKind::InvalidData.into()) } else { Ok(()) };
             };
-            if !head.starts_with(b"HTTP/1.1 101 ") {
-                return Err(io::Error::other(String::from_utf8_lossy(head).into_owned()));
-            }
+            let negotiated = upgraded(head)?;
+            self.decoder = Decoder::new(Role::Client, MAX_MESSAGE, DEFAULT_MAX_FRAGMENTS, negotiated);
             rest = &mut rest[end + 4 - before..];
             self.state = State::Opening;
         }
@@ -299,4 +304,18 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// What the answer to an upgrade makes of the extension that was offered.
+fn upgraded(head: &[u8]) -> io::Result<Option<Negotiated>> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut response = httparse::Response::new(&mut headers);
+    response.parse(head).map_err(io::Error::other)?;
+    let mut map = HeaderMap::new();
+    for header in response.headers {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(io::Error::other)?;
+        map.append(name, HeaderValue::from_bytes(header.value).map_err(io::Error::other)?);
+    }
+    let status = StatusCode::from_u16(response.code.unwrap_or_default()).map_err(io::Error::other)?;
+    handshake::verify_response(status, &map, KEY, true).map_err(io::Error::other)
 }
