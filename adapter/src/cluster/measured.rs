@@ -1,8 +1,11 @@
 //! The doors through which `benches/` gets at the bytes between nodes. For nobody else, and behind a feature.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use roomcast_protocol::socketio::EncodedPacket;
 
+use super::journey::Journey;
 use super::message::{Broadcast, Envelope, Identity, Message};
 use super::wire;
 use crate::id::NodeTag;
@@ -16,6 +19,7 @@ pub fn encode_broadcast(from: NodeTag, namespace: &str, selector: &Selector, fra
         selector: selector.clone(),
         volatile: false,
         compress: true,
+        journey: Some(Journey { age: Duration::from_millis(1), trace: None }),
         frames: frames.clone(),
     };
     wire::encode(Identity { tag: from, generation: 1 }, &Message::Broadcast(broadcast))
