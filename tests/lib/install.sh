@@ -33,6 +33,9 @@ need_brokers() {
 
 need_php() { command -v php >/dev/null || apt_install php-cli; }
 
+# callgrind counts the instructions of the benches.
+need_valgrind() { command -v valgrind >/dev/null || apt_install valgrind; }
+
 need_strace() { command -v strace >/dev/null || apt_install strace; }
 
 need_openssl() { command -v openssl >/dev/null || apt_install openssl; }

@@ -25,7 +25,8 @@ parts=(
   "autobahn|RFC 6455 and permessage-deflate by the Autobahn suite"
   "examples|the library's examples build, and echo runs"
   "fuzz|a short run of every fuzz target"
-  "load|idle memory and fan-out figures, release build"
+  "bench|instructions of the hot paths, held to their baselines, release build"
+  "load|connections, echoes, rooms, clusters and slow clients under load, release build"
 )
 
 part_names() { printf '%s\n' "${parts[@]%%|*}"; }
@@ -34,7 +35,7 @@ is_part() { part_names | grep -qxF -- "$1"; }
 list_parts() { local line; for line in "${parts[@]}"; do printf '%-12s %s\n' "${line%%|*}" "${line#*|}"; done; }
 
 # Features that the default build of a crate leaves out and that are code of ours all the same.
-adapter_features=roomcast-adapter/conformance,roomcast-adapter/redis,roomcast-adapter/nats,roomcast-adapter/simulation
+adapter_features=roomcast-adapter/conformance,roomcast-adapter/redis,roomcast-adapter/nats,roomcast-adapter/simulation,roomcast-adapter/bench
 
 # What the released image is built with: the tests run the same.
 gateway_features=roomcast/otlp
@@ -233,15 +234,42 @@ part_fuzz() {
   done
 }
 
+part_bench() {
+  need_cargo
+  need_valgrind
+  cargo bench --no-fail-fast -p roomcast-protocol -p roomcast-adapter -p roomcast --features roomcast-adapter/bench \
+    --bench instructions
+}
+
 part_load() {
   need_cargo
+  need_brokers
   # Writes are counted from outside.
   need_strace
   # Each connection is a descriptor, on both sides.
   ulimit -n "$(ulimit -Hn)"
-  cargo build --release -p roomcast-tests --bin load
-  timeout -k 30 300 "$target/release/load" idle
-  timeout -k 30 300 "$target/release/load" fanout
+  cargo build --release -p roomcast -p roomcast-tests --bins
+  # Losses, disorder, bytes, tasks and writes have bounds; times are printed.
+  load idle
+  load --target roomcast-library idle --watched 0
+  load calls
+  load connect
+  load churn --time 20
+  load --target roomcast-library echo
+  load fanout
+  load binary --members 200
+  load rooms
+  load cluster
+  load polling
+  load slow
+  # The generator, where the server costs next to nothing.
+  load --target floor-coalesced fanout
+}
+
+# load SCENARIO...: the time limit only ends what hangs.
+load() {
+  printf -- '-- load %s\n' "$*"
+  timeout -k 30 300 "$target/release/load" "$@"
 }
 
 # Builds the two servers under test, in the dev profile, and tells the tests where they are.

@@ -18,6 +18,9 @@ mod journey;
 mod kept;
 #[cfg(test)]
 mod life_tests;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod measured;
 mod membership;
 #[cfg(any(test, feature = "conformance"))]
 pub mod memory_bus;

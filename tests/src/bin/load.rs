@@ -1,79 +1,81 @@
-//! Load on one node: `load idle` says what a connection costs that does nothing, `load fanout` what an emit to a large
-//! room costs. Figures go to standard output, `--json` for machines; the exit status is 1 when a bound does not hold.
+//! Load on servers: what connections, echoes, emits and slow clients cost, and whether everything arrives once and in
+//! order. `load fanout` measures one server, `load compare` all of them side by side. Figures go to standard output,
+//! `--json` for machines; the exit status is 1 when a bound does not hold.
 //!
-//! Owns the command line only. The server runs in a process of its own: this binary again, with a hidden subcommand that
-//! runs the gateway, or another binary (`--bin`). Everything is on the loopback interface and ends by itself.
+//! Owns the command line only. Servers run in processes of their own (`tests/load/targets/`). Everything is on the loopback
+//! interface, bounded, and ends by itself.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 #[path = "../load/mod.rs"]
 mod load;
 
-/// Whatever hangs ends then.
-const TIME_LIMIT: Duration = Duration::from_secs(240);
+use load::{Comparison, Error, Growth, Scenario, Setup, Target};
 
 #[derive(Parser)]
-#[command(about = "What a node costs: idle connections, and emits to a large room")]
+#[command(about = "What a server costs: connections, echoes, emits to rooms and clusters, slow clients")]
 struct Cli {
-    /// Write one JSON object.
+    /// Writes one JSON object.
     #[arg(long, global = true)]
     json: bool,
-    /// The `roomcast` binary to measure, in place of this one's own gateway. Tasks are not counted then.
+    /// The server that is measured: the name of a file in tests/load/targets, or the path of another one.
+    #[arg(long, global = true, value_name = "NAME", default_value = "roomcast")]
+    target: String,
+    /// Another program in place of the target's own.
     #[arg(long, global = true, value_name = "PATH")]
     bin: Option<PathBuf>,
+    /// Servers on core 0, this program on core 1.
+    #[arg(long, global = true)]
+    pin: bool,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Memory, tasks and CPU of connections that do nothing.
-    Idle {
-        /// How many.
-        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=18_000))]
-        connections: u32,
-    },
-    /// CPU, writes and encodings of emits to one room.
-    Fanout {
-        /// Members of the room.
-        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..=15_000))]
-        sockets: u32,
-        /// Emits of the saturating part.
-        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(10..=20_000))]
-        emits: u32,
-    },
-    /// The server that is measured.
-    #[command(hide = true)]
-    Server { port: u16, api_port: u16 },
+    #[command(flatten)]
+    Scenario(Scenario),
+    /// All servers, each row alternately on each of them.
+    Compare(Comparison),
+    /// One figure over a number that grows: members, rooms, nodes, connections.
+    Grow(Growth),
+    /// The servers that can be measured.
+    Targets,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let bin = cli.bin.as_deref();
-    let measured = async {
-        match cli.command {
-            Command::Idle { connections } => load::idle(bin, connections as usize).await,
-            Command::Fanout { sockets, emits } => load::fanout(bin, sockets as usize, u64::from(emits)).await,
-            Command::Server { port, api_port } => {
-                let () = load::serve(port, api_port).await?;
-                Ok(load::Report::default())
-            }
-        }
-    };
-    match tokio::time::timeout(TIME_LIMIT, measured).await {
-        Ok(Ok(report)) => report.print(cli.json),
-        Ok(Err(error)) => {
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
             eprintln!("load: {error}");
             ExitCode::FAILURE
         }
-        Err(_) => {
-            eprintln!("load: not done after {TIME_LIMIT:?}");
-            ExitCode::FAILURE
+    }
+}
+
+fn run(cli: &Cli) -> Result<ExitCode, Error> {
+    if cli.pin {
+        load::pin_self()?;
+    }
+    match &cli.command {
+        Command::Scenario(scenario) => Ok(scenario.run(&setup(cli)?)?.print(cli.json)),
+        Command::Grow(growth) => load::grow(growth, &setup(cli)?).map(|()| ExitCode::SUCCESS),
+        Command::Compare(comparison) => load::compare(comparison, cli.pin),
+        Command::Targets => {
+            load::names().iter().for_each(|name| println!("{name}"));
+            Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn setup(cli: &Cli) -> Result<Setup, Error> {
+    let target = Target::load(&cli.target)?;
+    let target = match &cli.bin {
+        Some(program) => target.with_program(program),
+        None => target,
+    };
+    Ok(Setup { target, pinned: cli.pin })
 }

@@ -1,125 +1,117 @@
-//! What an emit to a large room costs, and that it arrives everywhere exactly once and in order.
+//! What an emit to rooms costs, and that it arrives everywhere exactly once and in order: one large room, many small ones,
+//! rooms spread over a cluster, text or binary.
 
-use std::path::Path;
 use std::time::Duration;
 
-use super::room::Room;
-use super::server::{PING_INTERVAL, Server};
-use super::strace::{Calls, Trace};
+use super::process::Process;
+use super::room::{Plan, Rooms, Seen};
+use super::server::{Servers, Setup};
 use super::{Error, Report};
 
-/// The text that an event carries, in bytes.
-const PAYLOAD: usize = 64;
+/// How far from 1 Little's law may come out before the generator is not believed.
+const LITTLE: f64 = 0.1;
 
-/// The paced part: far from what the server can do.
-const PACED_EMITS: u64 = 60;
-const PACED_INTERVAL: Duration = Duration::from_millis(50);
-
-/// Emits on their way in the saturating part.
-const WINDOW: u64 = 32;
-
-/// Emits whose system calls are counted, each after the last has arrived.
-const TRACED_EMITS: u64 = 20;
-
-/// A payload whose every copy is a memory map of its own, because it is longer than the allocator's threshold, which is
-/// held fast: copies can be counted from outside. A few emits are enough.
-const LARGE: usize = 256 * 1024;
-const LARGE_EMITS: u64 = 5;
-const ENVIRONMENT: [(&str, &str); 2] =
-    [("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=131072"), (PING_INTERVAL, "600000")];
-
-pub(crate) async fn fanout(bin: Option<&Path>, sockets: usize, emits: u64) -> Result<Report, Error> {
-    let server = Server::start(bin, &ENVIRONMENT).await?;
-    let mut room = Room::open(server.address(), sockets).await?;
-    let padding = "x".repeat(PAYLOAD);
-    room.saturate(20, 1, &padding).await?;
-
-    let mut report = Report::default();
-    report.figure("sockets", sockets as f64, "");
-    report.figure("payload", PAYLOAD as f64, "bytes");
-
-    let before = server.process().cpu()?;
-    room.pace(PACED_EMITS, PACED_INTERVAL, &padding).await?;
-    let paced = server.process().cpu()? - before;
-    report.figure("paced_cpu_per_delivery", per(paced, PACED_EMITS, sockets), "µs");
-
-    let before = server.process().cpu()?;
-    let started = std::time::Instant::now();
-    room.saturate(emits, WINDOW, &padding).await?;
-    let took = started.elapsed().as_secs_f64();
-    let saturated = server.process().cpu()? - before;
-    report.figure("saturated_cpu_per_delivery", per(saturated, emits, sockets), "µs");
-    report.figure("saturated_deliveries_per_second", emits as f64 * sockets as f64 / took, "1/s");
-
-    count_calls(&server, &mut room, sockets, &padding, &mut report).await?;
-
-    // A fence: had anything come twice, it would have come before this.
-    room.saturate(1, 1, &padding).await?;
-    let (miscounted, disorder, lost) = room.faults();
-    report.bounded("deliveries_lost_or_repeated", miscounted as f64, "", 0.0);
-    report.bounded("deliveries_out_of_order", disorder as f64, "", 0.0);
-    report.bounded("connections_lost", lost as f64, "", 0.0);
-    Ok(report)
+/// A load on rooms.
+#[derive(Debug, Clone)]
+pub(crate) struct Fanout {
+    pub(super) plan: Plan,
+    pub(super) nodes: usize,
+    /// Emits a second in the paced part, far from what the server can do.
+    pub(super) rate: u32,
+    pub(super) paced: Duration,
+    /// Emits on their way in the saturating part.
+    pub(super) window: usize,
+    pub(super) saturated: Duration,
 }
 
-/// Writes per delivery of short events, and copies of long ones.
-async fn count_calls(
-    server: &Server,
-    room: &mut Room,
-    sockets: usize,
-    padding: &str,
-    report: &mut Report,
-) -> Result<(), Error> {
-    let Some(trace) = Trace::attach(server.process()).await? else {
-        report.note("writes and encodings are not counted: strace is missing, or may not trace");
-        return Ok(());
-    };
-    room.saturate(TRACED_EMITS, 1, padding).await?;
-    let calls = trace.finish()?;
-    let deliveries = TRACED_EMITS as f64 * sockets as f64;
-    report.bounded("writes_per_delivery", calls.socket_writes as f64 / deliveries, "", 1.0);
-    report.figure("thread_wakes_per_delivery", calls.wakes as f64 / deliveries, "");
+impl Fanout {
+    pub(super) fn run(&self, setup: &Setup) -> Result<Report, Error> {
+        let servers = Servers::start(setup, self.nodes)?;
+        let mut rooms = Rooms::open(&servers.addresses(), &setup.target.events, self.plan.clone())?;
+        // Buffers, caches and compilers warm up.
+        rooms.saturate(self.window, Duration::from_millis(500))?;
+        let mut report = Report::default();
+        report.figure("rooms", self.plan.rooms as f64, "");
+        report.figure("members_of_each", self.plan.members as f64, "");
+        report.figure("payload", self.plan.payload as f64, "bytes");
+        report.figure("nodes", self.nodes as f64, "");
 
-    let long = "x".repeat(LARGE);
-    let alone = large_buffers(server, room, &long, false).await?;
-    let everybody = large_buffers(server, room, &long, true).await?;
-    let (Some(alone), Some(everybody)) = (alone, everybody) else {
-        report.note("encodings are not counted: strace may not trace any more");
-        return Ok(());
-    };
-    // What an emit takes for itself: the event as it came, and one encoding.
-    report.figure("copies_per_emit_to_one", alone, "");
-    report.figure("copies_per_emit_to_all", everybody, "");
-    // How a long event is read varies by a copy or two; an encoding for each socket would be a thousand. That it is one
-    // packet that all mailboxes share is a test of the adapter.
-    let further = (sockets.max(2) - 1) as f64;
-    report.bounded("copies_per_further_socket", (everybody - alone).max(0.0) / further, "", 0.01);
+        if !self.paced.is_zero() {
+            let emits = (self.paced.as_secs_f64() * f64::from(self.rate)).ceil() as u64;
+            let (mut seen, cost) =
+                Cost::of(&servers, || rooms.pace(emits, Duration::from_secs(1) / self.rate))?;
+            report.figure("paced_emits_per_second", seen.emits as f64 / seen.took.as_secs_f64(), "1/s");
+            cost.report(&seen, "paced", &mut report);
+            report.figure("paced_latency_p50", seen.latencies.percentile(50), "ms");
+            report.figure("paced_latency_p99", seen.latencies.percentile(99), "ms");
+        }
+        if !self.saturated.is_zero() {
+            let (seen, cost) = Cost::of(&servers, || rooms.saturate(self.window, self.saturated))?;
+            cost.report(&seen, "saturated", &mut report);
+            let rate = seen.deliveries as f64 / seen.took.as_secs_f64();
+            report.figure("saturated_deliveries_per_second", rate, "1/s");
+        }
+        judge(&mut rooms, 0, &mut report)?;
+        if let Some(counted) = servers.deliveries()? {
+            report.bounded(
+                "deliveries_the_server_counts_otherwise",
+                counted.abs_diff(rooms.received()) as f64,
+                "",
+                0.0,
+            );
+        }
+        Ok(report)
+    }
+}
+
+/// Says what must not be: anything lost, repeated, out of order, or a connection that ended.
+/// `ended` connections are meant to have.
+pub(super) fn judge(rooms: &mut Rooms, ended: usize, report: &mut Report) -> Result<(), Error> {
+    // A fence: had anything come twice, it would have come before this.
+    rooms.one_by_one(1)?;
+    let (miscounted, disorder, gone) = rooms.faults();
+    report.bounded("deliveries_lost_or_repeated", miscounted as f64, "", 0.0);
+    report.bounded("deliveries_out_of_order", disorder as f64, "", 0.0);
+    report.bounded("connections_lost", gone.saturating_sub(ended) as f64, "", 0.0);
     Ok(())
 }
 
-/// Buffers of the payload's length that the server makes for one emit.
-async fn large_buffers(
-    server: &Server,
-    room: &mut Room,
-    payload: &str,
-    everybody: bool,
-) -> Result<Option<f64>, Error> {
-    let Some(trace) = Trace::attach(server.process()).await? else {
-        return Ok(None);
-    };
-    for _ in 0..LARGE_EMITS {
-        if everybody {
-            room.emit(payload).await?;
-        } else {
-            room.emit_alone(payload).await?;
-        }
-        room.all_arrived().await?;
-    }
-    let calls: Calls = trace.finish()?;
-    Ok(Some(calls.buffers(LARGE) as f64 / LARGE_EMITS as f64))
+/// What the processes took of the machine during a part of a run.
+struct Cost {
+    servers: Duration,
+    broker: Duration,
+    generator: Duration,
+    resident: u64,
 }
 
-/// CPU time by delivery, in microseconds.
-fn per(cpu: Duration, emits: u64, sockets: usize) -> f64 {
-    cpu.as_secs_f64() * 1e6 / (emits as f64 * sockets as f64)
+impl Cost {
+    fn of(servers: &Servers, run: impl FnOnce() -> Result<Seen, Error>) -> Result<(Seen, Self), Error> {
+        let look = || Ok::<_, Error>((servers.cpu()?, servers.broker_cpu()?, Process::own().cpu()?));
+        let before = look()?;
+        let seen = run()?;
+        let after = look()?;
+        let cost = Self {
+            servers: after.0 - before.0,
+            broker: after.1 - before.1,
+            generator: after.2 - before.2,
+            resident: servers.resident()?,
+        };
+        Ok((seen, cost))
+    }
+
+    fn report(&self, seen: &Seen, part: &str, report: &mut Report) {
+        let per = |cpu: Duration| cpu.as_secs_f64() * 1e6 / seen.deliveries.max(1) as f64;
+        report.figure(format!("{part}_cpu_per_delivery"), per(self.servers), "µs");
+        if !self.broker.is_zero() {
+            report.figure(format!("{part}_broker_cpu_per_delivery"), per(self.broker), "µs");
+        }
+        report.figure(format!("{part}_generator_cpu_per_delivery"), per(self.generator), "µs");
+        report.figure(
+            format!("{part}_server_busy"),
+            self.servers.as_secs_f64() / seen.took.as_secs_f64(),
+            "cores",
+        );
+        report.figure(format!("{part}_resident"), self.resident as f64, "bytes");
+        report.bounded(format!("{part}_littles_ratio_off"), (seen.littles_ratio - 1.0).abs(), "", LITTLE);
+    }
 }

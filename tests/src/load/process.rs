@@ -8,16 +8,16 @@ use super::Error;
 /// `sysconf(_SC_CLK_TCK)` is 100 on every Linux that Rust runs on.
 const TICK: Duration = Duration::from_millis(10);
 
-/// How often memory is looked at until it stands still, and how little it moves then.
-const SETTLE_EVERY: Duration = Duration::from_millis(500);
-const SETTLED_BYTES: u64 = 64 * 1024;
-const SETTLE_LOOKS: usize = 40;
-
 /// A process by its id.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Process(pub(super) u32);
 
 impl Process {
+    /// This one.
+    pub(super) fn own() -> Self {
+        Self(std::process::id())
+    }
+
     /// Resident memory, in bytes.
     pub(super) fn resident(self) -> Result<u64, Error> {
         Ok(self.status("VmRSS:")? * 1024)
@@ -41,22 +41,6 @@ impl Process {
         let fields = text.rsplit_once(')').ok_or("stat has no command")?.1;
         let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
         Ok(TICK * ticks.sum::<Result<u32, _>>()?)
-    }
-
-    /// Resident memory once it stands still: the allocator and the kernel are done with what went before.
-    pub(super) async fn settled(self) -> Result<u64, Error> {
-        let mut last = self.resident()?;
-        let mut calm = 0;
-        for _ in 0..SETTLE_LOOKS {
-            tokio::time::sleep(SETTLE_EVERY).await;
-            let now = self.resident()?;
-            calm = if now.abs_diff(last) <= SETTLED_BYTES { calm + 1 } else { 0 };
-            last = now;
-            if calm == 3 {
-                return Ok(now);
-            }
-        }
-        Err("resident memory does not stand still".into())
     }
 
     /// The threads' ids.

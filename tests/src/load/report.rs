@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 struct Figure {
-    name: &'static str,
+    name: String,
     value: f64,
     unit: &'static str,
     at_most: Option<f64>,
@@ -23,18 +23,28 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(super) fn figure(&mut self, name: &'static str, value: f64, unit: &'static str) {
-        self.figures.push(Figure { name, value, unit, at_most: None });
+    pub(super) fn figure(&mut self, name: impl Into<String>, value: f64, unit: &'static str) {
+        self.figures.push(Figure { name: name.into(), value, unit, at_most: None });
     }
 
     /// A figure that must not exceed a bound.
-    pub(super) fn bounded(&mut self, name: &'static str, value: f64, unit: &'static str, at_most: f64) {
-        self.figures.push(Figure { name, value, unit, at_most: Some(at_most) });
+    pub(super) fn bounded(&mut self, name: impl Into<String>, value: f64, unit: &'static str, at_most: f64) {
+        self.figures.push(Figure { name: name.into(), value, unit, at_most: Some(at_most) });
     }
 
     /// What a reader must know, such as why a figure is missing.
     pub(super) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
+    }
+
+    /// All figures.
+    pub(super) fn values(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.figures.iter().map(|figure| (&*figure.name, figure.value))
+    }
+
+    /// Those that exceed their bound.
+    pub(super) fn broken(&self) -> impl Iterator<Item = &str> {
+        self.figures.iter().filter(|figure| !figure.holds()).map(|figure| &*figure.name)
     }
 
     /// Prints everything; the status says whether the bounds hold.
@@ -44,15 +54,15 @@ impl Report {
         } else {
             self.print_text();
         }
-        if self.figures.iter().all(Figure::holds) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        if self.broken().next().is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
-    fn to_json(&self) -> serde_json::Value {
+    pub(super) fn to_json(&self) -> serde_json::Value {
         let figure = |figure: &Figure| {
             let object = serde_json::json!({
                 "value": figure.value, "unit": figure.unit, "at_most": figure.at_most, "holds": figure.holds(),
             });
-            (figure.name.to_owned(), object)
+            (figure.name.clone(), object)
         };
         let figures: serde_json::Map<_, _> = self.figures.iter().map(figure).collect();
         serde_json::json!({ "figures": figures, "notes": self.notes })

@@ -1,9 +1,9 @@
 //! System calls of the server, counted by strace(1) where it is there and allowed.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use super::Error;
 use super::process::Process;
@@ -32,7 +32,7 @@ pub(super) struct Calls {
 
 impl Trace {
     /// Begins. `None` where there is no strace, or none that may trace the server.
-    pub(super) async fn attach(process: Process) -> Result<Option<Self>, Error> {
+    pub(super) fn attach(process: Process) -> Result<Option<Self>, Error> {
         let file = std::env::temp_dir().join(format!("roomcast-load-{}.strace", process.0));
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-y", "-s", "0", "-e", CALLS, "-p", &process.0.to_string(), "-o"]);
@@ -46,7 +46,7 @@ impl Trace {
             if trace.child.try_wait()?.is_some() || Instant::now() > deadline {
                 return Ok(None);
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            thread::sleep(Duration::from_millis(10));
         }
         Ok(Some(trace))
     }
