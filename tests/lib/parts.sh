@@ -13,11 +13,13 @@ parts=(
   "auth|tokens, sessions, limits and revocation, with tokens of an independent library"
   "listeners|TLS with official clients, client certificates, PROXY protocol, forwarded addresses"
   "helm|the chart: rendered, judged by schemas, alerts and dashboards by promtool"
+  "deploy|image, bill of materials, stacks for Compose, and the systemd unit"
   "python|python-socketio, threads and asyncio"
   "browser|official client and the console in Chromium"
   "cluster|two and three nodes over Redis and NATS, HAProxy, broker outage"
   "stickiness|nodes behind HAProxy and nginx that stick to nothing, over Redis and NATS"
   "lifecycle|draining by signal and API, rolling restart and rebalance behind HAProxy, admission"
+  "balancers|the configurations of HAProxy, nginx and Envoy under real traffic"
   "webhooks|events to a backend that takes webhooks, presence over Redis and NATS"
   "brokers|backends over Redis and NATS: official emitter, stream, service and events"
   "telemetry|metrics by promtool, traces to a collector, logs in JSON"
@@ -118,6 +120,25 @@ part_helm() {
   timeout -k 30 600 "$cache/helm/bin/python" -m unittest -v
 }
 
+part_deploy() {
+  need_cargo
+  need_cargo_cyclonedx
+  need_deploy_tools
+  need_brokers
+  need_haproxy
+  need_promtool
+  need_openssl
+  need_buildah
+  need_systemd_analyze
+  need_strace
+  if [[ -z ${ROOMCAST_BIN:-} ]]; then
+    cargo build -p roomcast --bin roomcast
+  fi
+  export ROOMCAST_BIN=${ROOMCAST_BIN:-$target/debug/roomcast}
+  cd "$tests/deploy"
+  timeout -k 30 600 "$cache/deploy/bin/python" -m unittest -v
+}
+
 part_python() {
   need_venv
   need_brokers
@@ -163,6 +184,18 @@ part_lifecycle() {
   # One file after the other: they look at times.
   node_flags=(--test-concurrency=1)
   node_tests "$tests/node/lifecycle"
+}
+
+part_balancers() {
+  need_node_modules
+  need_brokers
+  need_haproxy
+  need_nginx_stream
+  need_deploy_tools
+  need_openssl
+  build_servers
+  export ENVOY_BIN=${ENVOY_BIN:-$cache/deploy/bin/envoy}
+  node_tests "$tests/node/balancers"
 }
 
 part_webhooks() {

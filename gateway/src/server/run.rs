@@ -20,7 +20,7 @@ use super::certificates;
 use super::drain::{drain, with_grace};
 use super::ingest::{connect_nats, start_ingest};
 use super::lifecycle::{Lifecycle, Stop, signals};
-use super::listener::{serve_api, serve_clients};
+use super::listener::{self, serve_api, serve_clients};
 use super::logs::init_logs;
 use super::namespaces::Namespaces;
 use super::node::GatewayNode;
@@ -160,8 +160,8 @@ pub(super) async fn run_changing(
     let config = Arc::clone(&changes.borrow());
     let public_tls = certificates::load(Listener::Public, &config.public.tls, &metrics)?;
     let api_tls = certificates::load(Listener::Api, &config.api.tls, &metrics)?;
-    let public = bind("public", config.public.listen).await?;
-    let api = bind("api", config.api.listen).await?;
+    let public = bind("public", config.public.listen)?;
+    let api = bind("api", config.api.listen)?;
     let certificates = Background(certificates::watch_all([&public_tls, &api_tls], &changes, &metrics));
     let tracing = trace::start(&config.trace, &metrics)?;
     let tracer = tracing.tracer.clone();
@@ -286,8 +286,8 @@ fn routes(io: &Io, node: Arc<dyn Node>, config: &Config, callers: Arc<http_api::
     http_api::router(node, Settings::new(config, callers)).merge(console)
 }
 
-async fn bind(listener: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
-    TcpListener::bind(address).await.map_err(|error| RunError::Listen { listener, address, error })
+fn bind(listener: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
+    listener::bind(address).map_err(|error| RunError::Listen { listener, address, error })
 }
 
 /// The listener for the other nodes of a cluster. Without one a node serves, as long as clients stick to it: only an address

@@ -33,16 +33,25 @@ export async function startTestServer(env = {}) {
 
 /**
  * One node of the gateway, ready to serve. `adapter` is `{kind, url}`; further settings go through `env`, or stand in a
- * `file`, or in `toml`, which is the text of one. `ready(api port)` is asked instead of plain HTTP, where the API does not
- * speak that.
+ * `file`, or in `toml`, which is the text of one. `host` is another address of the loopback, for nodes with the same ports.
+ * `ready(api port)` is asked instead of plain HTTP, where the API does not speak that.
  */
-export async function startGateway({ adapter = { kind: "memory" }, env = {}, file, toml, port, apiPort, ready } = {}) {
+export async function startGateway({
+  adapter = { kind: "memory" },
+  env = {},
+  file,
+  toml,
+  host = "127.0.0.1",
+  port,
+  apiPort,
+  ready,
+} = {}) {
   port ??= await freePort();
   apiPort ??= await freePort();
   const [binary, args] = command("ROOMCAST_BIN", "gateway");
   const settings = {
-    ROOMCAST__PUBLIC__LISTEN: `127.0.0.1:${port}`,
-    ROOMCAST__API__LISTEN: `127.0.0.1:${apiPort}`,
+    ROOMCAST__PUBLIC__LISTEN: `${host}:${port}`,
+    ROOMCAST__API__LISTEN: `${host}:${apiPort}`,
     ROOMCAST__ADAPTER__KIND: adapter.kind,
     // A node that a test stops has its clients still: only tests about that let them go in peace.
     ROOMCAST__DRAIN__DELAY: "0s",
@@ -53,9 +62,9 @@ export async function startGateway({ adapter = { kind: "memory" }, env = {}, fil
   };
   if (toml !== undefined) writeFileSync((file = path.join(temporaryDirectory(), "roomcast.toml")), toml);
   const child = new Child(binary, file ? [...args, "--config", file] : args, { env: settings, name: "roomcast" });
-  const api = `http://127.0.0.1:${apiPort}`;
+  const api = `http://${host}:${apiPort}`;
   await child.ready(() => (ready ? ready(apiPort) : answers(`${api}/readyz`)));
-  return { port, apiPort, url: `http://127.0.0.1:${port}`, api, child, stop: () => child.stop() };
+  return { host, port, apiPort, url: `http://${host}:${port}`, api, child, stop: () => child.stop() };
 }
 
 /** Several nodes on one broker, started side by side. */

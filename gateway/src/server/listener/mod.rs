@@ -17,7 +17,7 @@ use ::http::{Request, Response};
 use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -33,8 +33,23 @@ use crate::transport::{Peer, Pending, PendingPlace, ReadWrite};
 /// How long a backend, or another node, may take for the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Connections that the kernel keeps until they are accepted. When a node dies, its clients come to the others all at once,
+/// and what does not fit tries again a second later. Where `net.core.somaxconn` is less, that holds.
+const BACKLOG: u32 = 4096;
+
 /// After a failed accept, such as for want of file descriptors: connections must end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Listens on an address, with room for many that come at once.
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As `TcpListener::bind` does: elsewhere the option means that an address can be taken over.
+    if cfg!(unix) {
+        socket.set_reuseaddr(true)?;
+    }
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves Socket.IO, and nothing else, on a listener until `shutdown` is ready. Connections live on: end them with
 /// [`Io::close`].

@@ -86,3 +86,20 @@ async fn handshakes_know_whether_they_are_encrypted_and_from_whom_they_come() {
     assert!(connect(&authorities[1], Some(&stranger)).await.is_err());
     let _ = std::fs::remove_dir_all(other.1);
 }
+
+/// Nothing is accepted here: the kernel keeps them.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn many_may_come_at_once() {
+    const CLIENTS: usize = 500;
+    let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    if allowed.trim().parse::<usize>().unwrap() < CLIENTS {
+        return;
+    }
+    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let clients = (0..CLIENTS).map(|_| timeout(Duration::from_secs(20), TcpStream::connect(address)));
+    for client in futures_util::future::join_all(clients).await {
+        client.expect("no place in the backlog").unwrap();
+    }
+}

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use self::forward::{Ending, Forwarder};
 use self::listener::Owner;
 use super::Io;
-use super::listener::serve_nodes;
+use super::listener::{self as accepting, serve_nodes};
 use crate::config::{Config, Peer};
 use crate::metrics::Metrics;
 use crate::transport::Forward;
@@ -109,12 +109,11 @@ impl Peers {
         };
         let wanted = config.peer.listen.or_else(|| Some((towards_broker?, 0).into()));
         let wanted = wanted.ok_or(PeersError::NoAddress)?;
-        let bound = async {
-            let listener = TcpListener::bind(wanted).await?;
+        let bound = accepting::bind(wanted).and_then(|listener| {
             let local = listener.local_addr()?;
             Ok((listener, local))
-        };
-        let (listener, local) = bound.await.map_err(|error| PeersError::Listen { address: wanted, error })?;
+        });
+        let (listener, local) = bound.map_err(|error| PeersError::Listen { address: wanted, error })?;
         let address = advertised(&config.peer, local, towards_broker).ok_or(PeersError::NoAddress)?;
         let reach = Reach { address, key: ReachKey::new(key) };
         Ok(Self { config: config.clone(), factory: Arc::clone(factory), listener, reach })

@@ -1,0 +1,3 @@
+import { balancerTests } from "./suite.js";
+
+balancerTests("envoy", { asksNodes: true, http2: "polling" });

@@ -1,0 +1,3 @@
+import { balancerTests } from "./suite.js";
+
+balancerTests("haproxy", { asksNodes: true, http2: "websocket" });
