@@ -132,7 +132,7 @@ part_deploy() {
   need_systemd_analyze
   need_strace
   if [[ -z ${ROOMCAST_BIN:-} ]]; then
-    cargo build -p roomcast --bin roomcast
+    cargo build -p roomcast --features "$gateway_features" --bin roomcast
   fi
   export ROOMCAST_BIN=${ROOMCAST_BIN:-$target/debug/roomcast}
   cd "$tests/deploy"
