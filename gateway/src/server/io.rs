@@ -229,6 +229,7 @@ impl Io {
     pub(crate) fn reload(&self, config: &Config) {
         self.engine.limits.reload(config.limits.clone());
         self.engine.admission.reload(config.admission.clone());
+        self.engine.set_grace(config.drain.grace);
     }
 
     /// The same server at another path, for the node's own console: the check of `public.origins` does not concern it.

@@ -6,7 +6,7 @@ import { emit, get, metric, roomSize } from "../helpers/api.js";
 import { startBroker, startHaproxy } from "../helpers/brokers.js";
 import { TRANSPORTS, ask, client, connect, connected, join, record, upgraded } from "../helpers/clients.js";
 import { stopAll } from "../helpers/cluster.js";
-import { next, until, within } from "../helpers/deadline.js";
+import { next, pause, until, within } from "../helpers/deadline.js";
 import { backendOf, configuration, startReceiver, tellsAll } from "../helpers/receiver.js";
 import { startGateway, startNodes } from "../helpers/servers.js";
 
@@ -149,6 +149,62 @@ describe("a single node", () => {
       assert.equal(receiver.of("disconnected").length, 4);
       for (const { data } of receiver.of("disconnected")) assert.equal(data.reason, "server shutting down");
       assert.deepEqual(receiver.problems, []);
+    } finally {
+      sockets.forEach((socket) => socket.disconnect());
+      await node.stop();
+      await receiver.stop();
+    }
+  });
+
+  test("a client that always has an ack under way leaves when those are written that it waited for", async () => {
+    // Slow, so that there are several at any time.
+    const answer = (event) => (event.type === "roomcast.event" ? pause(200).then(() => ({ ack: [true] })) : undefined);
+    const receiver = await startReceiver({ answer });
+    const settings = {
+      backend: { shop: backendOf(receiver, { timeout: "1h" }) },
+      namespace: [{ name: "/", route: [{ event: "order", mode: "call", to: "shop" }] }],
+    };
+    const node = await startGateway({ file: configuration(settings).file, env: drain({ grace: "1h" }) });
+    const sockets = [];
+    try {
+      for (const transport of [TRANSPORTS.websocket, TRANSPORTS.polling]) sockets.push(await connect(node.url, transport));
+      let heard = 0;
+      const orders = setInterval(() => sockets.forEach((socket) => socket.connected && socket.emit("order", 42, () => heard++)), 100);
+      try {
+        await until(() => heard > 10, "acks");
+        const ends = sockets.map((socket) => next(socket, "disconnect"));
+        node.child.kill("SIGTERM");
+        for (const [reason] of await Promise.all(ends)) assert.equal(reason, "transport close");
+      } finally {
+        clearInterval(orders);
+      }
+      await endsWith(node, 0);
+    } finally {
+      sockets.forEach((socket) => socket.disconnect());
+      await node.stop();
+      await receiver.stop();
+    }
+  });
+
+  test("clients whose acks do not come in time go one after the other, too", async () => {
+    const receiver = await startReceiver({ answer: (event) => (event.type === "roomcast.event" ? new Promise(() => {}) : undefined) });
+    const settings = {
+      backend: { shop: backendOf(receiver, { timeout: "1h" }) },
+      namespace: [{ name: "/", route: [{ event: "order", mode: "call", to: "shop" }] }],
+    };
+    const node = await startGateway({ file: configuration(settings).file, env: drain({ period: "3s", rate: "1", grace: "1s" }) });
+    const sockets = await Promise.all(Array.from({ length: 20 }, () => connect(node.url, TRANSPORTS.websocket)));
+    try {
+      sockets.forEach((socket) => socket.emit("order", 42, () => assert.fail("nobody answered")));
+      await until(() => receiver.requests.length === 20, "the calls");
+      const ends = sockets.map(async (socket) => {
+        assert.equal((await next(socket, "disconnect"))[0], "transport close");
+        return performance.now();
+      });
+      node.child.kill("SIGTERM");
+      const times = await Promise.all(ends);
+      assert.ok(Math.max(...times) - Math.min(...times) > 1000, "all at once");
+      await endsWith(node, 0);
     } finally {
       sockets.forEach((socket) => socket.disconnect());
       await node.stop();
