@@ -68,8 +68,9 @@ pub(super) async fn drain(io: &Io, plans: &mut watch::Receiver<Option<Plan>>) {
         "draining: not ready, and still taking clients"
     );
     let start = Instant::now();
-    // Nobody would miss a node without connections.
-    while io.connection_count() > 0 && start.elapsed() < begins(plans).await.delay {
+    // Nobody would miss a node that is alone and has no connections. In a cluster, balancers and callers of the API point at
+    // it all the same.
+    while !(is_alone(io) && io.connection_count() == 0) && start.elapsed() < begins(plans).await.delay {
         tokio::time::sleep(LOOK).await;
     }
     io.engine().refuse_new();
@@ -83,6 +84,12 @@ pub(super) async fn drain(io: &Io, plans: &mut watch::Receiver<Option<Plan>>) {
         }
     }
     tracing::info!(seconds = start.elapsed().as_secs_f64(), "drained");
+}
+
+/// Whether no other node is live.
+fn is_alone(io: &Io) -> bool {
+    let me = io.factory().node();
+    io.factory().node_infos().iter().all(|info| info.tag == me)
 }
 
 /// Tells every connection to go, by the pace of the plan.

@@ -81,6 +81,21 @@ describe("SIGTERM in a cluster", () => {
     }
   });
 
+  test("a node without clients stays for those who do not know yet, and ends soon after a second signal", async () => {
+    const node = await startGateway({ adapter: broker, env: drain({ delay: "1h", grace: "1h" }) });
+    try {
+      await until(async () => (await get(node, "/v1/nodes")).body.nodes.length > 1, "a cluster");
+      node.child.kill("SIGTERM");
+      await until(async () => (await readiness(node)).reason === "draining", "a node that drains");
+      assert.equal((await handshake(node)).status, 200);
+      await emit(node, "all", "still heard", 1);
+      node.child.kill("SIGTERM");
+      await endsWith(node, 1);
+    } finally {
+      await node.stop();
+    }
+  });
+
   test("not ready first, then no new clients, while those who are there go on", async () => {
     const socket = await connect(nodes[0].url, TRANSPORTS.websocket);
     const poller = await connect(nodes[0].url, TRANSPORTS.polling);
