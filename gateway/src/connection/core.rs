@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -31,6 +31,9 @@ enum Finished {
     Connected(usize, Socket),
 }
 
+/// How often a connection that is to go looks whether its client owes acks still.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// The layer above Engine.IO.
 enum Upper {
     SocketIo {
@@ -49,6 +52,8 @@ struct Departure {
     reason: DisconnectReason,
     /// Then it ends, whatever is under way. Each has a time of its own, so that those who wait go one after the other, too.
     by: Option<Instant>,
+    /// When to look again whether the client owes acks still: whoever waits for them may give up without a word.
+    look: Option<Instant>,
 }
 
 /// The state machines of one connection.
@@ -115,7 +120,8 @@ impl Core {
             Upper::SocketIo { client, .. } => client.deadline(),
             Upper::Raw(_) => None,
         };
-        let leave_by = self.leaving.as_ref().and_then(|departure| departure.by);
+        let departure = self.leaving.as_ref();
+        let leave_by = departure.and_then(|departure| departure.look.into_iter().chain(departure.by).min());
         [self.session.deadline(), client, self.connect_by, leave_by].into_iter().flatten().min()
     }
 
@@ -126,6 +132,9 @@ impl Core {
         }
         if let Some(departure) = self.leaving.take_if(|departure| departure.by.is_some_and(|by| by <= now)) {
             self.end(departure.reason, now, cx);
+        }
+        if let Some(departure) = &mut self.leaving {
+            departure.look.take_if(|look| *look <= now);
         }
         if let Upper::SocketIo { client, .. } = &mut self.upper
             && let Err(violation) = client.handle_timeout(now)
@@ -199,20 +208,34 @@ impl Core {
         self.end(DisconnectReason::ForcedClose, now, cx);
     }
 
-    /// Ends a connection that was told to go, once nothing is under way: handlers that wait still owe acks. True if it did.
+    /// Ends a connection that was told to go, once nothing is under way: handlers that wait owe acks to the client, and the
+    /// client may owe some to others. True if it did.
     pub(super) fn leave_if_settled(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         if !self.is_idle() || !self.held_events.is_empty() {
             return false;
         }
-        let Some(departure) = self.leaving.take() else { return false };
+        let owes_acks = self.leaving.is_some() && self.owes_acks();
+        let Some(departure) = self.leaving.take_if(|departure| {
+            departure.look = owes_acks.then(|| now + LOOK);
+            !owes_acks
+        }) else {
+            return false;
+        };
         self.end(departure.reason, now, cx);
         true
+    }
+
+    /// Whether somebody waits for an ack of the client.
+    fn owes_acks(&self) -> bool {
+        let Upper::SocketIo { sockets, .. } = &self.upper else { return false };
+        let mut connected = sockets.iter().flatten().filter(|socket| socket.is_connected());
+        connected.any(|socket| socket.namespace_inner().adapter().owes_acks(socket.id()))
     }
 
     /// The connection is to go, within the grace of the node.
     fn leave(&mut self, reason: DisconnectReason, now: Instant) {
         self.leaving =
-            Some(Box::new(Departure { reason, by: now.checked_add(self.engine.grace()) }));
+            Some(Box::new(Departure { reason, by: now.checked_add(self.engine.grace()), look: None }));
     }
 
     /// True when the server ended the connection so that its client comes back.

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { emit, get, metric, roomSize } from "../helpers/api.js";
+import { emit, get, metric, post, roomSize } from "../helpers/api.js";
 import { startBroker, startHaproxy } from "../helpers/brokers.js";
 import { TRANSPORTS, ask, client, connect, connected, join, record, upgraded } from "../helpers/clients.js";
 import { stopAll } from "../helpers/cluster.js";
@@ -224,6 +224,33 @@ describe("a single node", () => {
       sockets.forEach((socket) => socket.disconnect());
       await node.stop();
       await receiver.stop();
+    }
+  });
+
+  test("answers that clients owe are waited for", async () => {
+    const node = await startGateway({ env: drain({ grace: "1h" }) });
+    const sockets = [];
+    try {
+      for (const transport of Object.values(TRANSPORTS)) sockets.push(await connect(node.url, transport));
+      const asked = sockets.map((socket) => next(socket, "question"));
+      const ends = sockets.map((socket) => next(socket, "disconnect"));
+      const idle = await connect(node.url, TRANSPORTS.websocket);
+      const idleEnd = next(idle, "disconnect");
+      const ids = sockets.map((socket) => socket.id);
+      const request = post(node, "/v1/request", { event: "question", args: [], to: { sockets: ids }, timeout: 60_000 });
+      const answers = await Promise.all(asked);
+      node.child.kill("SIGTERM");
+      assert.equal((await idleEnd)[0], "transport close");
+      assert.ok(sockets.every((socket) => socket.connected));
+      answers.forEach((args) => args.at(-1)("yes"));
+      const { status, body } = await request;
+      assert.equal(status, 200, JSON.stringify(body));
+      assert.equal(body.acks.length, 3, JSON.stringify(body));
+      for (const [reason] of await Promise.all(ends)) assert.equal(reason, "transport close");
+      await endsWith(node, 0);
+    } finally {
+      sockets.forEach((socket) => socket.disconnect());
+      await node.stop();
     }
   });
 
