@@ -253,6 +253,11 @@ impl Io {
         }
     }
 
+    /// Requests and WebSockets that are being passed on to other nodes.
+    pub(super) fn passed_on(&self) -> usize {
+        self.link.as_ref().map_or(0, |link| link.passed_on())
+    }
+
     /// Ends the WebSockets that are passed on to other nodes, spread over some time: those whose sessions are here are ended
     /// by [`Self::close`].
     pub(super) fn release_peers(&self, within: Duration) {
