@@ -180,6 +180,9 @@ pub trait Adapter: Send + Sync + 'static {
     /// An ack came from a local socket. An unknown id is ignored, as in the reference.
     fn ack(&self, id: SocketId, ack: AckId, args: Args);
 
+    /// True while somebody waits for an ack of a local socket.
+    fn owes_acks(&self, id: SocketId) -> bool;
+
     /// The sockets that a selector means, in the whole cluster.
     fn fetch_sockets(&self, selector: &Selector) -> BoxFuture<'static, Collected<Vec<RemoteSocket>>>;
 

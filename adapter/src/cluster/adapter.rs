@@ -232,6 +232,10 @@ impl Adapter for ClusterAdapter {
         self.namespace.local.ack(id, ack, args);
     }
 
+    fn owes_acks(&self, id: SocketId) -> bool {
+        self.namespace.local.owes_acks(id)
+    }
+
     fn fetch_sockets(&self, selector: &Selector) -> BoxFuture<'static, Collected<Vec<RemoteSocket>>> {
         let mut sockets = self.namespace.local.fetch(selector);
         if selector.local {

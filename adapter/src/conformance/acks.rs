@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use roomcast_protocol::socketio::Args;
 
 use super::cluster::{TestCluster, args_of};
-use super::socket::PATIENCE;
+use super::socket::{PATIENCE, TestSocket};
 use crate::adapter::{AckEvent, AckReport, AckStream};
 use crate::id::SocketId;
 use crate::selector::Selector;
@@ -105,6 +105,34 @@ pub async fn a_socket_that_leaves_is_not_waited_for(cluster: &TestCluster) {
         }
         assert_eq!((sorted(asked), acked, gone), (sorted(vec![a.id, b.id]), vec![a.id], vec![b.id]));
         a.adapter.remove(a.id);
+    }
+}
+
+/// A socket owes an ack from when it is asked until it answers, or nobody waits for it any more.
+pub async fn a_socket_owes_its_acks_until_nobody_waits_for_them(cluster: &TestCluster) {
+    let mut socket = cluster.socket(1, &["a"]).await;
+    let other = cluster.socket(1, &[]).await;
+    let owes = |socket: &TestSocket| socket.adapter.owes_acks(socket.id);
+    for node in 0..3 {
+        let adapter = cluster.adapter(node, "/");
+        let ask =
+            |timeout| adapter.broadcast_with_ack(&Selector::rooms(["a"]), "ask", &Args::none(), timeout);
+        assert!(!owes(&socket));
+        let answered = ask(LONG);
+        let ack = socket.next_ask().await;
+        assert!(owes(&socket) && !owes(&other));
+        socket.ack(ack, Args::none());
+        assert!(!owes(&socket));
+        report(answered).await;
+        let given_up = ask(Duration::from_millis(500));
+        socket.next_ask().await;
+        report(given_up).await;
+        let settled = async {
+            while owes(&socket) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, settled).await.expect("it is waited for still");
     }
 }
 

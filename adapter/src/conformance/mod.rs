@@ -55,6 +55,7 @@ macro_rules! conformance_suite {
                 nobody_to_ask_ends_at_once,
                 those_who_do_not_ack_in_time_are_named,
                 a_socket_that_leaves_is_not_waited_for,
+                a_socket_owes_its_acks_until_nobody_waits_for_them,
                 an_ack_counts_once_and_only_from_those_asked,
                 binary_and_big_acks_arrive,
             }

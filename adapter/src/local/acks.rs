@@ -100,6 +100,11 @@ impl AckTable {
         sinks.iter().for_each(|sink| sink.gone(socket));
     }
 
+    /// Whether an answer of this socket is awaited.
+    pub(crate) fn owes(&self, socket: SocketId) -> bool {
+        self.inner.lock().by_socket.contains_key(&socket)
+    }
+
     /// Nobody waits for these answers any more.
     pub(crate) fn cancel(&self, id: u32) {
         let mut guard = self.inner.lock();

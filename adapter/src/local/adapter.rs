@@ -96,6 +96,10 @@ impl Adapter for LocalAdapter {
         self.acks.ack(id, ack, args);
     }
 
+    fn owes_acks(&self, id: SocketId) -> bool {
+        self.acks.owes(id)
+    }
+
     fn fetch_sockets(&self, selector: &Selector) -> BoxFuture<'static, Collected<Vec<RemoteSocket>>> {
         ready(complete(self.fetch(selector))).boxed()
     }

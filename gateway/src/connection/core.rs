@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -31,6 +31,9 @@ enum Finished {
     Connected(usize, Socket),
 }
 
+/// How often a connection that is to go looks whether its client owes acks still.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// The layer above Engine.IO.
 enum Upper {
     SocketIo {
@@ -41,6 +44,16 @@ enum Upper {
         rates: Vec<Option<Box<Bucket>>>,
     },
     Raw(EngineSocket),
+}
+
+/// A connection that ends as soon as nothing is under way. Events that it reads from now on are not heard: while there are
+/// always new ones it would never end.
+struct Departure {
+    reason: DisconnectReason,
+    /// Then it ends, whatever is under way. Each has a time of its own, so that those who wait go one after the other, too.
+    by: Option<Instant>,
+    /// When to look again whether the client owes acks still: whoever waits for them may give up without a word.
+    look: Option<Instant>,
 }
 
 /// The state machines of one connection.
@@ -61,8 +74,8 @@ pub(super) struct Core {
     connect_by: Option<Instant>,
     /// Why the sockets ended, if it was not the session's end that ended them.
     ended: Option<DisconnectReason>,
-    /// Why the connection is to end as soon as no handler waits.
-    leaving: Option<DisconnectReason>,
+    /// It was told to go.
+    leaving: Option<Box<Departure>>,
     /// Whether this connection wants compressed frames.
     pub(super) compression: Option<roomcast_protocol::websocket::Negotiated>,
 }
@@ -107,13 +120,21 @@ impl Core {
             Upper::SocketIo { client, .. } => client.deadline(),
             Upper::Raw(_) => None,
         };
-        [self.session.deadline(), client, self.connect_by].into_iter().flatten().min()
+        let departure = self.leaving.as_ref();
+        let leave_by = departure.and_then(|departure| departure.look.into_iter().chain(departure.by).min());
+        [self.session.deadline(), client, self.connect_by, leave_by].into_iter().flatten().min()
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, cx: &mut Context<'_>) {
         if self.connect_by.is_some_and(|by| by <= now) {
             self.connect_by = None;
             self.end(DisconnectReason::ForcedServerClose, now, cx);
+        }
+        if let Some(departure) = self.leaving.take_if(|departure| departure.by.is_some_and(|by| by <= now)) {
+            self.end(departure.reason, now, cx);
+        }
+        if let Some(departure) = &mut self.leaving {
+            departure.look.take_if(|look| *look <= now);
         }
         if let Upper::SocketIo { client, .. } = &mut self.upper
             && let Err(violation) = client.handle_timeout(now)
@@ -187,14 +208,34 @@ impl Core {
         self.end(DisconnectReason::ForcedClose, now, cx);
     }
 
-    /// Ends a connection that was told to go, once nothing is under way: handlers that wait still owe acks. True if it did.
+    /// Ends a connection that was told to go, once nothing is under way: handlers that wait owe acks to the client, and the
+    /// client may owe some to others. True if it did.
     pub(super) fn leave_if_settled(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         if !self.is_idle() || !self.held_events.is_empty() {
             return false;
         }
-        let Some(reason) = self.leaving.take() else { return false };
-        self.end(reason, now, cx);
+        let owes_acks = self.leaving.is_some() && self.owes_acks();
+        let Some(departure) = self.leaving.take_if(|departure| {
+            departure.look = owes_acks.then(|| now + LOOK);
+            !owes_acks
+        }) else {
+            return false;
+        };
+        self.end(departure.reason, now, cx);
         true
+    }
+
+    /// Whether somebody waits for an ack of the client.
+    fn owes_acks(&self) -> bool {
+        let Upper::SocketIo { sockets, .. } = &self.upper else { return false };
+        let mut connected = sockets.iter().flatten().filter(|socket| socket.is_connected());
+        connected.any(|socket| socket.namespace_inner().adapter().owes_acks(socket.id()))
+    }
+
+    /// The connection is to go, within the grace of the node.
+    fn leave(&mut self, reason: DisconnectReason, now: Instant) {
+        self.leaving =
+            Some(Box::new(Departure { reason, by: now.checked_add(self.engine.grace()), look: None }));
     }
 
     /// True when the server ended the connection so that its client comes back.
@@ -204,6 +245,7 @@ impl Core {
 
     /// Ends the sockets now and the session after what waits was sent.
     fn end(&mut self, reason: DisconnectReason, now: Instant, cx: &mut Context<'_>) {
+        self.leaving = None;
         self.detach_all(reason, cx);
         // What was emitted before goes out before.
         for item in self.shared.mailbox.drain() {
@@ -220,14 +262,16 @@ impl Core {
         match incoming {
             Incoming::Connect { slot, namespace, auth } => {
                 metrics.packets_received.inc(PacketKind::Connect);
-                self.connect(slot, namespace, auth, cx);
+                if self.leaving.is_none() {
+                    self.connect(slot, namespace, auth, cx);
+                }
             }
             Incoming::Event { slot, name, args, id } => {
                 let is_binary = !args.attachments().is_empty();
                 let kind = if is_binary { PacketKind::BinaryEvent } else { PacketKind::Event };
                 metrics.packets_received.inc(kind);
                 metrics.events_received.inc();
-                let Some(socket) = self.socket(slot) else { return };
+                let Some(socket) = self.socket(slot).filter(|_| self.leaving.is_none()) else { return };
                 let ack = id.map_or_else(Ack::unwanted, |id| {
                     let namespace = Arc::clone(socket.namespace_inner().name());
                     Ack::new(Arc::clone(&self.shared.mailbox), namespace, id)
@@ -447,10 +491,8 @@ impl Core {
                 Item::Close(CloseCause::ServerShutdown) => {
                     self.end(DisconnectReason::ServerShuttingDown, now, cx);
                 }
-                Item::Close(CloseCause::Draining) => {
-                    self.leaving = Some(DisconnectReason::ServerShuttingDown);
-                }
-                Item::Close(CloseCause::Rebalanced) => self.leaving = Some(DisconnectReason::Rebalanced),
+                Item::Close(CloseCause::Draining) => self.leave(DisconnectReason::ServerShuttingDown, now),
+                Item::Close(CloseCause::Rebalanced) => self.leave(DisconnectReason::Rebalanced, now),
                 Item::Close(CloseCause::Fenced) => self.end(DisconnectReason::NodeFenced, now, cx),
                 Item::Close(CloseCause::SlowConsumer) => {
                     self.detach_all(DisconnectReason::SlowConsumer, cx);

@@ -1,7 +1,7 @@
 //! What all connections of a node have in common.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use roomcast_adapter::{AdapterFactory, Mailbox, MailboxLimits};
@@ -33,6 +33,8 @@ pub(crate) struct Engine {
     pub(crate) metrics: Arc<Metrics>,
     /// Set for a server that speaks Engine.IO only.
     pub(crate) raw: Option<Arc<dyn EngineHandler>>,
+    /// In milliseconds; it may change.
+    grace: AtomicU64,
     /// No new session is taken.
     pub(super) closing: AtomicBool,
     pub(super) lingering: Lingering,
@@ -83,6 +85,7 @@ impl Engine {
             admission: Admission::new(config.admission.clone()),
             metrics,
             raw,
+            grace: AtomicU64::new(millis(config.drain.grace)),
             closing: AtomicBool::new(false),
             lingering: Lingering::default(),
             config,
@@ -100,9 +103,22 @@ impl Engine {
         ConnectionShared::new(id, Mailbox::new(self.mailbox_limits), handshake, transport, place)
     }
 
+    /// How long a connection that was told to go may wait for what is under way.
+    pub(crate) fn grace(&self) -> Duration {
+        Duration::from_millis(self.grace.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_grace(&self, grace: Duration) {
+        self.grace.store(millis(grace), Ordering::Relaxed);
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn protocol_transport(transport: config::Transport) -> Transport {

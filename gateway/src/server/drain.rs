@@ -68,21 +68,29 @@ pub(super) async fn drain(io: &Io, plans: &mut watch::Receiver<Option<Plan>>) {
         "draining: not ready, and still taking clients"
     );
     let start = Instant::now();
-    // Nobody would miss a node without connections.
-    while io.connection_count() > 0 && start.elapsed() < begins(plans).await.delay {
+    // Nobody would miss a node that is alone and has no connections. In a cluster, balancers and callers of the API point at
+    // it all the same.
+    while !(is_alone(io) && io.connection_count() == 0) && start.elapsed() < begins(plans).await.delay {
         tokio::time::sleep(LOOK).await;
     }
     io.engine().refuse_new();
     send_away(io, plans).await;
     let waited = with_grace(plans, deserted(io)).await;
     if !waited {
-        let connections = io.connection_count();
+        let (connections, passed_on) = (io.connection_count(), io.passed_on());
         io.engine().close();
-        if tokio::time::timeout(LAST_WORDS, deserted(io)).await.is_err() || connections > 0 {
-            tracing::warn!(connections, "connections are cut off");
+        io.leave_peers();
+        if tokio::time::timeout(LAST_WORDS, deserted(io)).await.is_err() || connections + passed_on > 0 {
+            tracing::warn!(connections, passed_on, "connections are cut off");
         }
     }
     tracing::info!(seconds = start.elapsed().as_secs_f64(), "drained");
+}
+
+/// Whether no other node is live.
+fn is_alone(io: &Io) -> bool {
+    let me = io.factory().node();
+    io.factory().node_infos().iter().all(|info| info.tag == me)
 }
 
 /// Tells every connection to go, by the pace of the plan.
@@ -94,7 +102,14 @@ async fn send_away(io: &Io, plans: &mut watch::Receiver<Option<Plan>>) {
         let plan = begins(plans).await;
         tracing::info!(connections = leaving.len(), "draining: no new clients, closing the connections");
         io.release_peers(plan.period);
-        let mut going = std::pin::pin!(leaving.go(io.engine(), plan.rate, plan.period));
+        let mut going = std::pin::pin!(async {
+            let begun = Instant::now();
+            leaving.go(io.engine(), plan.rate, plan.period).await;
+            // The WebSockets that are passed on have the whole of the period.
+            while io.passed_on() > 0 && begun.elapsed() < plan.period {
+                tokio::time::sleep(LOOK).await;
+            }
+        });
         loop {
             tokio::select! {
                 biased;
@@ -108,10 +123,10 @@ async fn send_away(io: &Io, plans: &mut watch::Receiver<Option<Plan>>) {
     }
 }
 
-/// Ready when nobody is connected. Those who came in while the door was being closed are told to go, too.
+/// Ready when nobody is connected, here or through this node to another. Those who came in while the door was being closed are told to go, too.
 async fn deserted(io: &Io) {
     let mut told_at = None;
-    while !io.engine().is_deserted() {
+    while !io.engine().is_deserted() || io.passed_on() > 0 {
         if told_at.is_none_or(|at: Instant| at.elapsed() >= STRAGGLERS) {
             Leaving::all(io.engine(), SentAway::Drain).go(io.engine(), None, Duration::ZERO).await;
             told_at = Some(Instant::now());

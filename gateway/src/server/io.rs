@@ -229,6 +229,7 @@ impl Io {
     pub(crate) fn reload(&self, config: &Config) {
         self.engine.limits.reload(config.limits.clone());
         self.engine.admission.reload(config.admission.clone());
+        self.engine.set_grace(config.drain.grace);
     }
 
     /// The same server at another path, for the node's own console: the check of `public.origins` does not concern it.
@@ -250,6 +251,11 @@ impl Io {
             // It is begun once, and large.
             Box::pin(link.begin(self)).await;
         }
+    }
+
+    /// Requests and WebSockets that are being passed on to other nodes.
+    pub(super) fn passed_on(&self) -> usize {
+        self.link.as_ref().map_or(0, |link| link.passed_on())
     }
 
     /// Ends the WebSockets that are passed on to other nodes, spread over some time: those whose sessions are here are ended

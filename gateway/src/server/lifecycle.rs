@@ -11,6 +11,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, Drain};
 
+/// How long a node that is to end at once may still take: for clients that are just being told, and for the goodbye.
+const LAST_MOMENT: Duration = Duration::from_millis(1500);
+
 /// A reason to end that comes from outside of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
@@ -90,7 +93,8 @@ impl Lifecycle {
     }
 
     /// Hands on what comes from outside. The first reason to end takes the place of what the API said, as whoever sends it
-    /// waits with a time of its own; the second one means at once. Never ends.
+    /// waits with a time of its own; the second one means at once. Ready when the node has to end, whatever it still waits
+    /// for.
     pub(super) async fn obey(&self, stops: &mut mpsc::Receiver<Stop>) {
         let mut told = false;
         while let Some(stop) = stops.recv().await {
@@ -107,8 +111,12 @@ impl Lifecycle {
                 }
                 Stop::Interrupt => Plan { grace: self.config.borrow().drain.grace, ..Plan::AT_ONCE },
             };
-            told = true;
             self.plan.send_replace(Some(plan));
+            if self.is_cut() {
+                tokio::time::sleep(LAST_MOMENT).await;
+                return;
+            }
+            told = true;
         }
         std::future::pending::<()>().await;
     }
@@ -164,8 +172,8 @@ mod tests {
         lifecycle.plan().borrow().unwrap()
     }
 
-    #[test]
-    fn sigterm_drains_sigint_is_quick_and_the_second_signal_means_at_once() {
+    #[tokio::test(start_paused = true)]
+    async fn sigterm_drains_sigint_is_quick_and_the_second_signal_means_at_once() {
         let configured = Plan { delay: SECOND, rate: Some(7), period: 2 * SECOND, grace: 3 * SECOND };
         assert_eq!(after(&lifecycle(), &[Stop::Terminate]), configured);
         let quick = after(&lifecycle(), &[Stop::Interrupt]);
@@ -192,6 +200,20 @@ mod tests {
         assert_eq!(*lifecycle.plan().borrow(), Some(plan));
         let plan = after(&lifecycle, &[Stop::Terminate]);
         assert_eq!((plan.delay, plan.period), (Duration::ZERO, 2 * SECOND));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_still_waits_after_the_second_signal_is_not_waited_for() {
+        let lifecycle = lifecycle();
+        let (tell, mut told) = mpsc::channel(8);
+        tell.try_send(Stop::Terminate).unwrap();
+        assert!(tokio::time::timeout(3600 * SECOND, lifecycle.obey(&mut told)).await.is_err());
+        let (tell, mut told) = mpsc::channel(8);
+        for stop in [Stop::Terminate, Stop::Interrupt] {
+            tell.try_send(stop).unwrap();
+        }
+        tokio::time::timeout(2 * SECOND, lifecycle.obey(&mut told)).await.unwrap();
+        assert!(lifecycle.is_cut());
     }
 
     #[test]

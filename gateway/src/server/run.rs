@@ -50,6 +50,9 @@ const API_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the last spans may take to be sent.
 const TRACE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long all of what follows the clients and the backends may take, such as the goodbye to a broker that does not answer.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -253,15 +256,23 @@ pub(super) async fn run_changing(
         let mut plans = lifecycle.plan();
         drain(&io, &mut plans).await;
         drop((close_door, background, certificates));
-        ingest.stop().await;
-        if !with_grace(&mut plans, events.drain()).await {
+        let told = async {
+            ingest.stop().await;
+            events.drain().await;
+        };
+        if !with_grace(&mut plans, told).await {
             tracing::warn!("events for backends were not delivered before the end");
         }
-        factory.shutdown().await;
-        io.leave_peers();
-        let _ = stop_api.send(());
-        let _ = tokio::time::timeout(API_TIMEOUT, api_task).await;
-        tracing.end(TRACE_TIMEOUT).await;
+        let goodbye = async {
+            factory.shutdown().await;
+            io.leave_peers();
+            let _ = stop_api.send(());
+            let _ = tokio::time::timeout(API_TIMEOUT, api_task).await;
+            tracing.end(TRACE_TIMEOUT).await;
+        };
+        if tokio::time::timeout(GOODBYE_TIMEOUT, goodbye).await.is_err() {
+            tracing::warn!("the end of the node was not told everywhere");
+        }
         if lifecycle.is_cut() { Ended::Cut } else { Ended::Drained }
     };
     tokio::select! {

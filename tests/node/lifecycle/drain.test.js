@@ -2,11 +2,11 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { emit, get, metric, roomSize } from "../helpers/api.js";
+import { emit, get, metric, post, roomSize } from "../helpers/api.js";
 import { startBroker, startHaproxy } from "../helpers/brokers.js";
 import { TRANSPORTS, ask, client, connect, connected, join, record, upgraded } from "../helpers/clients.js";
 import { stopAll } from "../helpers/cluster.js";
-import { next, until, within } from "../helpers/deadline.js";
+import { next, pause, until, within } from "../helpers/deadline.js";
 import { backendOf, configuration, startReceiver, tellsAll } from "../helpers/receiver.js";
 import { startGateway, startNodes } from "../helpers/servers.js";
 
@@ -82,6 +82,21 @@ describe("SIGTERM in a cluster", () => {
     }
   });
 
+  test("a node without clients stays for those who do not know yet, and ends soon after a second signal", async () => {
+    const node = await startGateway({ adapter: broker, env: drain({ delay: "1h", grace: "1h" }) });
+    try {
+      await until(async () => (await get(node, "/v1/nodes")).body.nodes.length > 1, "a cluster");
+      node.child.kill("SIGTERM");
+      await until(async () => (await readiness(node)).reason === "draining", "a node that drains");
+      assert.equal((await handshake(node)).status, 200);
+      await emit(node, "all", "still heard", 1);
+      node.child.kill("SIGTERM");
+      await endsWith(node, 1);
+    } finally {
+      await node.stop();
+    }
+  });
+
   test("not ready first, then no new clients, while those who are there go on", async () => {
     const socket = await connect(nodes[0].url, TRANSPORTS.websocket);
     const poller = await connect(nodes[0].url, TRANSPORTS.polling);
@@ -154,6 +169,89 @@ describe("a single node", () => {
       sockets.forEach((socket) => socket.disconnect());
       await node.stop();
       await receiver.stop();
+    }
+  });
+
+  test("a client that always has an ack under way leaves when those are written that it waited for", async () => {
+    // Slow, so that there are several at any time.
+    const answer = (event) => (event.type === "roomcast.event" ? pause(200).then(() => ({ ack: [true] })) : undefined);
+    const receiver = await startReceiver({ answer });
+    const settings = {
+      backend: { shop: backendOf(receiver, { timeout: "1h" }) },
+      namespace: [{ name: "/", route: [{ event: "order", mode: "call", to: "shop" }] }],
+    };
+    const node = await startGateway({ file: configuration(settings).file, env: drain({ grace: "1h" }) });
+    const sockets = [];
+    try {
+      for (const transport of [TRANSPORTS.websocket, TRANSPORTS.polling]) sockets.push(await connect(node.url, transport));
+      let heard = 0;
+      const orders = setInterval(() => sockets.forEach((socket) => socket.connected && socket.emit("order", 42, () => heard++)), 100);
+      try {
+        await until(() => heard > 10, "acks");
+        const ends = sockets.map((socket) => next(socket, "disconnect"));
+        node.child.kill("SIGTERM");
+        for (const [reason] of await Promise.all(ends)) assert.equal(reason, "transport close");
+      } finally {
+        clearInterval(orders);
+      }
+      await endsWith(node, 0);
+    } finally {
+      sockets.forEach((socket) => socket.disconnect());
+      await node.stop();
+      await receiver.stop();
+    }
+  });
+
+  test("clients whose acks do not come in time go one after the other, too", async () => {
+    const receiver = await startReceiver({ answer: (event) => (event.type === "roomcast.event" ? new Promise(() => {}) : undefined) });
+    const settings = {
+      backend: { shop: backendOf(receiver, { timeout: "1h" }) },
+      namespace: [{ name: "/", route: [{ event: "order", mode: "call", to: "shop" }] }],
+    };
+    const node = await startGateway({ file: configuration(settings).file, env: drain({ period: "3s", rate: "1", grace: "1s" }) });
+    const sockets = await Promise.all(Array.from({ length: 20 }, () => connect(node.url, TRANSPORTS.websocket)));
+    try {
+      sockets.forEach((socket) => socket.emit("order", 42, () => assert.fail("nobody answered")));
+      await until(() => receiver.requests.length === 20, "the calls");
+      const ends = sockets.map(async (socket) => {
+        assert.equal((await next(socket, "disconnect"))[0], "transport close");
+        return performance.now();
+      });
+      node.child.kill("SIGTERM");
+      const times = await Promise.all(ends);
+      assert.ok(Math.max(...times) - Math.min(...times) > 1000, "all at once");
+      await endsWith(node, 0);
+    } finally {
+      sockets.forEach((socket) => socket.disconnect());
+      await node.stop();
+      await receiver.stop();
+    }
+  });
+
+  test("answers that clients owe are waited for", async () => {
+    const node = await startGateway({ env: drain({ grace: "1h" }) });
+    const sockets = [];
+    try {
+      for (const transport of Object.values(TRANSPORTS)) sockets.push(await connect(node.url, transport));
+      const asked = sockets.map((socket) => next(socket, "question"));
+      const ends = sockets.map((socket) => next(socket, "disconnect"));
+      const idle = await connect(node.url, TRANSPORTS.websocket);
+      const idleEnd = next(idle, "disconnect");
+      const ids = sockets.map((socket) => socket.id);
+      const request = post(node, "/v1/request", { event: "question", args: [], to: { sockets: ids }, timeout: 60_000 });
+      const answers = await Promise.all(asked);
+      node.child.kill("SIGTERM");
+      assert.equal((await idleEnd)[0], "transport close");
+      assert.ok(sockets.every((socket) => socket.connected));
+      answers.forEach((args) => args.at(-1)("yes"));
+      const { status, body } = await request;
+      assert.equal(status, 200, JSON.stringify(body));
+      assert.equal(body.acks.length, 3, JSON.stringify(body));
+      for (const [reason] of await Promise.all(ends)) assert.equal(reason, "transport close");
+      await endsWith(node, 0);
+    } finally {
+      sockets.forEach((socket) => socket.disconnect());
+      await node.stop();
     }
   });
 

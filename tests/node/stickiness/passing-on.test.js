@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import http from "node:http";
 import { after, before, describe, test } from "node:test";
+import { emit } from "../helpers/api.js";
 import { startBroker } from "../helpers/brokers.js";
 import { KINDS, stopAll } from "../helpers/cluster.js";
 import { until, within } from "../helpers/deadline.js";
@@ -320,6 +321,35 @@ describe("when passing on does not work", { skip: REFERENCE }, () => {
     assert.ok(answer.error || answer.status === 503, String(answer.status));
     assert.equal(await ws.closeCode(), 1006);
     await ended(nodes[0]);
+  });
+
+  test("a node that ends in peace waits for what it passes on, and ends WebSockets one after the other", async () => {
+    const env = { ROOMCAST__DRAIN__PERIOD: "3s", ROOMCAST__DRAIN__GRACE: "1h" };
+    const nodes = await start(2, env, "peace");
+    const sockets = [];
+    for (let i = 0; i < 8; i++) {
+      const session = await joinedQuietly(nodes);
+      const ws = new Ws(wsUrl(nodes[1], SOCKET_IO, `EIO=4&transport=websocket&sid=${session.sid}`));
+      await within(ws.opened, "opening of the WebSocket");
+      ws.send("2probe");
+      assert.equal(await ws.receive(), "3probe");
+      ws.send("5");
+      sockets.push(ws);
+    }
+    const poll = await joinedQuietly(nodes);
+    const held = request(poll.at(nodes[1]));
+    await underWay(nodes[1], 9);
+    const closes = sockets.map((ws) => within(ws.closed, "close of the WebSocket").then(() => performance.now()));
+    nodes[1].child.kill("SIGTERM");
+    const times = await Promise.all(closes);
+    assert.ok(Math.max(...times) - Math.min(...times) > 300, "all at once");
+    await emit(nodes[0], "all", "news", 1);
+    const answer = await within(held, "answer");
+    assert.deepEqual([answer.status, answer.text], [200, '42["news",1]']);
+    assert.deepEqual(await within(nodes[1].child.ended, "end of the node"), { code: 0, signal: null });
+    assert.equal(await connections(nodes[0]), 1);
+    // Nobody polls for its session any more: it would wait for that.
+    await nodes[0].child.stop("SIGKILL");
   });
 
   test("without it, each node knows its own sessions only", async () => {

@@ -90,6 +90,11 @@ impl Forwarder {
         }
     }
 
+    /// Taken by each request, and each WebSocket, that is being passed on.
+    pub(super) fn places(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.places)
+    }
+
     async fn pass(
         self: Arc<Self>,
         owner: Reach,
@@ -231,12 +236,18 @@ pub(super) enum Ending {
 
 /// Ready when it is a WebSocket's turn to end. Each draws its own, so that their clients do not come back all at once.
 async fn turn(mut ending: watch::Receiver<Ending>) {
-    let within = match ending.wait_for(|ending| *ending != Ending::Not).await.map(|ending| *ending) {
-        Ok(Ending::Within(time)) => time.mul_f64(rand::random()),
-        // Also when nobody is left who could say so.
-        Ok(Ending::Not | Ending::Now) | Err(_) => return,
-    };
-    let _ = timeout(within, ending.wait_for(|ending| *ending == Ending::Now)).await;
+    loop {
+        let within = match *ending.borrow_and_update() {
+            Ending::Not => Duration::MAX,
+            Ending::Within(time) => time.mul_f64(rand::random()),
+            Ending::Now => return,
+        };
+        match timeout(within, ending.changed()).await {
+            Ok(Ok(())) => {}
+            // Its turn, or nobody is left who could say that it is.
+            Ok(Err(_)) | Err(_) => return,
+        }
+    }
 }
 
 /// Whether `Connection` names something.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use roomcast_adapter::{AdapterFactory, Reach, ReachKey};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use self::forward::{Ending, Forwarder};
 use self::listener::Owner;
@@ -124,7 +124,9 @@ impl Peers {
         let (ending, ends) = watch::channel(Ending::Not);
         let factory = Arc::clone(&self.factory);
         let forwarder = Forwarder::new(&self.config, factory, Arc::clone(metrics), ends);
-        (Arc::new(forwarder), Link { waiting: Mutex::new(Some(self)), ending })
+        let places = forwarder.places();
+        let max = places.available_permits();
+        (Arc::new(forwarder), Link { waiting: Mutex::new(Some(self)), ending, places, max })
     }
 }
 
@@ -152,9 +154,16 @@ pub(super) struct Link {
     /// Until it is begun.
     waiting: Mutex<Option<Peers>>,
     ending: watch::Sender<Ending>,
+    places: Arc<Semaphore>,
+    max: usize,
 }
 
 impl Link {
+    /// Requests and WebSockets that are being passed on.
+    pub(super) fn passed_on(&self) -> usize {
+        self.max.saturating_sub(self.places.available_permits())
+    }
+
     /// Takes requests of other nodes, and tells them so. Once.
     pub(super) async fn begin(&self, io: &Io) {
         let Some(peers) = self.waiting.lock().take() else { return };

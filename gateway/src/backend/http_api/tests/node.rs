@@ -130,6 +130,10 @@ impl Adapter for Script {
 
     fn ack(&self, _: SocketId, _: AckId, _: Args) {}
 
+    fn owes_acks(&self, _: SocketId) -> bool {
+        false
+    }
+
     fn fetch_sockets(&self, selector: &Selector) -> BoxFuture<'static, Collected<Vec<RemoteSocket>>> {
         let Target::Socket(wanted) = selector.to else { unreachable!("sockets are listed by pages") };
         // Somebody else has joined the room of its id.
