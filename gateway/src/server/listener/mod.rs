@@ -37,6 +37,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// and what does not fit tries again a second later. Where `net.core.somaxconn` is less, that holds.
 const BACKLOG: u32 = 4096;
 
+/// How long a backend may take none of its answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// After a failed accept, such as for want of file descriptors: connections must end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -71,11 +74,13 @@ pub(super) async fn serve_clients(
     shutdown: impl Future<Output = ()>,
 ) {
     let (public, metrics) = (io.public().clone(), Arc::clone(io.metrics()));
+    // A session that is silent for as long is over.
+    let write_timeout = io.engine().config.engine.silence();
     let header_timeout = public.header_timeout;
     let gauge = metrics.listeners.pending.of(Listener::Public).clone();
     let pending = Pending::new(public.max_pending_connections, gauge);
     let proxies = (public.proxy_protocol == ProxyProtocol::Required).then_some(public);
-    let entrance = Entrance { listener: Listener::Public, pending, proxies, tls, metrics };
+    let entrance = Entrance { listener: Listener::Public, pending, write_timeout, proxies, tls, metrics };
     accept(listener, entrance, move |entered| http::clients(io.clone(), entered, header_timeout), shutdown)
         .await;
 }
@@ -90,7 +95,8 @@ pub(super) async fn serve_api(
     shutdown: impl Future<Output = ()>,
 ) {
     let pending = Pending::new(api.max_connections, metrics.listeners.pending.of(Listener::Api).clone());
-    let entrance = Entrance { listener: Listener::Api, pending, proxies: None, tls, metrics };
+    let (listens_as, write_timeout) = (Listener::Api, WRITE_TIMEOUT);
+    let entrance = Entrance { listener: listens_as, pending, write_timeout, proxies: None, tls, metrics };
     let (stop, stopped) = watch::channel(());
     let serve = move |entered| http::callers(routes.clone(), entered, HEADER_TIMEOUT, stopped.clone());
     accept(listener, entrance, serve, shutdown).await;
@@ -103,6 +109,7 @@ pub(super) async fn serve_api(
 pub(super) async fn serve_nodes<A, F>(
     listener: TcpListener,
     max: usize,
+    write_timeout: Duration,
     metrics: Arc<Metrics>,
     answer: A,
     shutdown: impl Future<Output = ()>,
@@ -111,7 +118,9 @@ pub(super) async fn serve_nodes<A, F>(
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let pending = Pending::new(max, metrics.listeners.pending.of(Listener::Peer).clone());
-    let entrance = Entrance { listener: Listener::Peer, pending, proxies: None, tls: None, metrics };
+    let listens_as = Listener::Peer;
+    let entrance =
+        Entrance { listener: listens_as, pending, write_timeout, proxies: None, tls: None, metrics };
     let serve = move |entered| http::nodes(answer.clone(), entered, HEADER_TIMEOUT);
     accept(listener, entrance, serve, shutdown).await;
 }
@@ -161,6 +170,8 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 struct Entrance {
     listener: Listener,
     pending: Arc<Pending>,
+    /// How long a peer may take none of what is sent to it.
+    write_timeout: Duration,
     /// The settings by which a header of the PROXY protocol is asked for.
     proxies: Option<Public>,
     tls: Option<Arc<Tls>>,
@@ -201,6 +212,7 @@ impl Entrance {
     ) -> Result<Entered, ConnectionRefusal> {
         // Polling answers are small and somebody waits for them.
         let _ = stream.set_nodelay(true);
+        give_up_after(&stream, self.write_timeout);
         if let Some(public) = &self.proxies {
             address = proxied(public, &mut stream, address).await?;
         }
@@ -212,6 +224,19 @@ impl Entrance {
         Ok(Entered { stream: Stream::Encrypted(stream), address, certificate, place })
     }
 }
+
+/// Lets the system end a connection whose peer does not acknowledge what is sent, or takes none of it, for so long. Nothing
+/// else would: a write that waits for the peer has no time limit of its own, in HTTP as little as in a tunnel.
+#[cfg(target_os = "linux")]
+fn give_up_after(stream: &TcpStream, write_timeout: Duration) {
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(write_timeout)) {
+        tracing::debug!(%error, "a connection without a time limit for writes");
+    }
+}
+
+/// Elsewhere there is no such option.
+#[cfg(not(target_os = "linux"))]
+fn give_up_after(_: &TcpStream, _: Duration) {}
 
 /// The client that a proxy speaks for, or the proxy itself.
 async fn proxied(

@@ -168,12 +168,12 @@ impl Link {
                 let _ = ending.wait_for(|ending| *ending == Ending::Now).await;
             };
             let max = config.peer.max_requests.saturating_add(SPARE_CONNECTIONS);
-            let metrics = Arc::clone(owner.metrics());
+            let (write_timeout, metrics) = (config.engine.silence(), Arc::clone(owner.metrics()));
             let answer = move |request| {
                 let owner = Arc::clone(&owner);
                 async move { owner.answer(request).await }
             };
-            serve_nodes(listener, max, metrics, answer, ended).await;
+            serve_nodes(listener, max, write_timeout, metrics, answer, ended).await;
         });
         factory.announce_reach(reach).await;
     }
