@@ -271,7 +271,7 @@ async fn encrypted(
         tls_refusal(&error)
     })?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let name = certificate.and_then(tls::name_of).map(Arc::from);
+    let name = certificate.map(tls::name_of).map(Arc::from);
     Ok((Box::new(stream), name))
 }
 
