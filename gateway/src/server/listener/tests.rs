@@ -140,3 +140,34 @@ async fn a_client_that_reads_none_of_its_answers_is_let_go() {
     assert_eq!(pending.get(), 1);
     until(|| pending.get() == 0).await;
 }
+
+/// Longer than a balancer keeps it: or else a request meets a connection that is just being closed.
+#[tokio::test]
+async fn a_connection_is_kept_for_its_next_request_longer_than_one_that_brings_none() {
+    let io = Io::builder().configure(|config| {
+        config.public.header_timeout = Duration::from_millis(200);
+        config.public.idle_timeout = Duration::from_secs(3_600);
+    });
+    let io = io.build();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(io, listener, std::future::pending()));
+    let mut kept = TcpStream::connect(address).await.unwrap();
+    let mut ask = async || {
+        kept.write_all(b"HEAD /socket.io/socket.io.js HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(kept.read_u8().await.unwrap());
+        }
+        assert!(head.starts_with(b"HTTP/1.1 200"));
+    };
+    ask().await;
+    // What began later, and said nothing, or not all, is closed by now.
+    for said in ["", "GET /socket.io/ HTTP/1.1\r\n"] {
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        silent.write_all(said.as_bytes()).await.unwrap();
+        let ended = timeout(PATIENCE, silent.read_u8()).await.unwrap();
+        assert!(ended.is_err(), "{said}");
+    }
+    ask().await;
+}

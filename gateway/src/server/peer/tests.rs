@@ -12,7 +12,7 @@ use tokio::net::TcpSocket;
 use super::listener::REFUSED;
 use super::stamp::{self, STAMP, Stamp};
 use super::*;
-use crate::metrics::{ForwardResult, ForwardSide, ForwardedResult};
+use crate::metrics::{ForwardResult, ForwardSide, ForwardedResult, Listener};
 use crate::transport::Peer as Client;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -109,6 +109,15 @@ async fn who_has_the_key_gets_what_is_passed_on_and_nothing_else() {
     let refused = |reason: &str| (403, Some(reason.to_owned()));
     let now = stamp::now();
     assert_eq!(send(&own, now).await, (200, None));
+    // The connection is kept for the next request, and takes no place of those that strangers may have.
+    let strangers = b.metrics().listeners.pending.of(Listener::Peer);
+    assert_eq!(strangers.get(), 0);
+    let stranger = tokio::net::TcpStream::connect(reach.address).await.unwrap();
+    until(|| strangers.get() == 1).await;
+    drop(stranger);
+    until(|| strangers.get() == 0).await;
+    let forged = client.post(format!("http://{}{own}", reach.address)).send().await.unwrap();
+    assert_eq!((forged.status().as_u16(), &forged.headers()["connection"]), (403, &"close".parse().unwrap()));
     // No second hop, no handshake, nothing else of the server, and nothing that was said long ago.
     assert_eq!(send(&other, now).await, refused("foreign"));
     assert_eq!(send(&target(""), now).await, refused("foreign"));
