@@ -279,8 +279,15 @@ fn expiry(chain: &[CertificateDer<'_>]) -> Option<i64> {
 }
 
 /// What a certificate calls its owner: the first name among its alternative ones (a URI, a DNS name, an e-mail address), or
-/// its subject, such as `CN=orders`. The certificate has been verified.
-pub(crate) fn name_of(certificate: &CertificateDer<'_>) -> Option<String> {
+/// its subject, such as `CN=orders`; the fingerprint of the certificate, if it has neither. It has been verified.
+pub(crate) fn name_of(certificate: &CertificateDer<'_>) -> String {
+    given_name(certificate).unwrap_or_else(|| {
+        let hash = Sha256::digest(certificate);
+        hash.iter().fold("sha256:".to_owned(), |name, byte| format!("{name}{byte:02x}"))
+    })
+}
+
+fn given_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let certificate = Certificate::from_der(certificate).ok()?.tbs_certificate;
     let names = certificate.get::<SubjectAltName>().ok().flatten().map(|(_, names)| names.0);
     let name = names.into_iter().flatten().find_map(|name| match name {

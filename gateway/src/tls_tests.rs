@@ -1,7 +1,10 @@
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, SanType,
+    date_time_ymd,
+};
 
 use super::*;
 
@@ -128,17 +131,26 @@ fn the_first_certificate_of_a_chain_to_expire_counts() {
 fn a_certificate_has_a_name_in_one_line() {
     let name = |subject: &str, names: Vec<SanType>| {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, subject);
+        params.distinguished_name = DistinguishedName::new();
+        if !subject.is_empty() {
+            params.distinguished_name.push(DnType::CommonName, subject);
+        }
         params.subject_alt_names = names;
         let key = KeyPair::generate().unwrap();
         name_of(params.self_signed(&key).unwrap().der())
     };
     let uri = || SanType::URI("spiffe://prod/orders".try_into().unwrap());
     let dns = || SanType::DnsName("orders.example".try_into().unwrap());
-    assert_eq!(name("orders", vec![uri(), dns()]).unwrap(), "spiffe://prod/orders");
-    assert_eq!(name("orders", vec![dns()]).unwrap(), "orders.example");
-    assert!(name("orders", Vec::new()).unwrap().ends_with("CN=orders"));
-    assert!(!name("a\nb", Vec::new()).unwrap().contains('\n'));
-    assert!(name(&"x".repeat(1_000), Vec::new()).unwrap().chars().count() <= MAX_NAME);
-    assert_eq!(name_of(&CertificateDer::from(vec![1, 2, 3])), None);
+    assert_eq!(name("orders", vec![uri(), dns()]), "spiffe://prod/orders");
+    assert_eq!(name("orders", vec![dns()]), "orders.example");
+    assert!(name("orders", Vec::new()).ends_with("CN=orders"));
+    assert!(!name("a\nb", Vec::new()).contains('\n'));
+    assert!(name(&"x".repeat(1_000), Vec::new()).chars().count() <= MAX_NAME);
+    // Valid, and without any name, such as with an address alone: it is told from others all the same.
+    let address = || vec![SanType::IpAddress([10, 1, 2, 3].into())];
+    let nameless = name("", address());
+    assert!(nameless.starts_with("sha256:") && nameless.len() == 7 + 64, "{nameless}");
+    assert_ne!(nameless, name("", address()));
+    let unreadable = name_of(&CertificateDer::from(b"abc".to_vec()));
+    assert_eq!(unreadable, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }

@@ -48,6 +48,13 @@ section! {
     }
 }
 
+impl Engine {
+    /// How long a connection that lives may be silent: until the next ping, and then for the answer to it.
+    pub(crate) fn silence(&self) -> Duration {
+        self.ping_interval.saturating_add(self.ping_timeout)
+    }
+}
+
 section! {
     /// Compression of polling answers, by gzip or deflate.
     pub struct HttpCompression {

@@ -8,6 +8,7 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
     let zeros = [
         ("public.max_pending_connections", public.max_pending_connections == 0),
         ("public.header_timeout", public.header_timeout.is_zero()),
+        ("public.idle_timeout", public.idle_timeout.is_zero()),
         ("public.tls.handshake_timeout", public.tls.handshake_timeout.is_zero()),
         ("api.max_connections", api.max_connections == 0),
         ("api.tls.handshake_timeout", api.tls.handshake_timeout.is_zero()),
@@ -39,6 +40,7 @@ mod tests {
         let cases = [
             ("public.max_pending_connections = 0", "`public.max_pending_connections` must be greater than 0"),
             ("public.header_timeout = 0", "`public.header_timeout` must be greater than 0"),
+            ("public.idle_timeout = 0", "`public.idle_timeout` must be greater than 0"),
             ("public.tls.handshake_timeout = 0", "`public.tls.handshake_timeout` must be greater than 0"),
             ("api.max_connections = 0", "`api.max_connections` must be greater than 0"),
             ("public.tls.cert_file = 'x'", "`public.tls.cert_file` needs a certificate and its key"),

@@ -24,10 +24,14 @@ section! {
         /// TCP connections at one time that no session needs: new ones, and those kept open between two requests. Further
         /// ones are closed at once, so that clients which say nothing cannot take every descriptor.
         max_pending_connections: usize = 10_000,
-        /// How long a client may take for the head of a request, from the moment it may send one: after that its connection
-        /// is closed. A header of the PROXY protocol has as long.
+        /// How long a new connection may take for the head of its first request: after that it is closed. A header of the
+        /// PROXY protocol has as long.
         #[serde(with = "units::duration")]
         header_timeout: Duration = Duration::from_secs(30),
+        /// How long a connection is kept open for the head of its next request. Longer than the balancer in front keeps it,
+        /// so that no request meets one that is just being closed. Never less than `header_timeout`.
+        #[serde(with = "units::duration")]
+        idle_timeout: Duration = Duration::from_secs(75),
         /// "required": every connection begins with a header of the PROXY protocol, version 1 or 2, and its address is the
         /// client's. One without is closed, and one that comes from outside `trusted_proxies`, if there are any.
         proxy_protocol: ProxyProtocol = ProxyProtocol::Off,

@@ -1,6 +1,7 @@
 //! The browser builds of the official client, served where the reference server serves them (`serveClient`).
 
 use std::io::Read as _;
+use std::sync::OnceLock;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -14,14 +15,32 @@ use super::compression::Encoding;
 /// The version of the client, which is the entity tag of its files.
 const VERSION_TAG: &str = "\"4.8.4\"";
 
+/// A file, compressed with gzip; and as it was, once somebody has asked for that. All answers share their bytes: a client
+/// that is slow to read holds none of its own.
+struct File {
+    name: &'static str,
+    compressed: &'static [u8],
+    plain: OnceLock<Bytes>,
+}
+
+impl File {
+    fn plain(&self) -> Bytes {
+        // What is compiled in can be read: see the test.
+        self.plain.get_or_init(|| decompress(self.compressed).unwrap_or_default().into()).clone()
+    }
+}
+
 macro_rules! files {
     ($($name:literal),*) => {
-        [$(($name, include_bytes!(concat!("../../assets/client/", $name, ".gz")) as &[u8])),*]
+        [$(File {
+            name: $name,
+            compressed: include_bytes!(concat!("../../assets/client/", $name, ".gz")),
+            plain: OnceLock::new(),
+        }),*]
     };
 }
 
-/// Each file by name, compressed with gzip.
-const FILES: [(&str, &[u8]); 8] = files![
+static FILES: [File; 8] = files![
     "socket.io.js",
     "socket.io.js.map",
     "socket.io.min.js",
@@ -34,7 +53,7 @@ const FILES: [(&str, &[u8]); 8] = files![
 
 /// Answers a request for one of the files; `None` if it is for something else.
 pub(super) fn answer(name: &str, request: &Request<Body>) -> Option<Response<Body>> {
-    let (_, compressed) = FILES.iter().find(|(file, _)| *file == name)?;
+    let file = FILES.iter().find(|file| file.name == name)?;
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return None;
     }
@@ -42,7 +61,7 @@ pub(super) fn answer(name: &str, request: &Request<Body>) -> Option<Response<Bod
         return Some(answer::empty(StatusCode::NOT_MODIFIED));
     }
     let accepts_gzip = Encoding::accepted(request.headers()) == Some(Encoding::Gzip);
-    let body = if accepts_gzip { Bytes::from_static(compressed) } else { decompress(compressed)?.into() };
+    let body = if accepts_gzip { Bytes::from_static(file.compressed) } else { file.plain() };
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
     let kind = if name.ends_with(".map") {
@@ -80,12 +99,12 @@ mod tests {
 
     #[test]
     fn every_file_can_be_read() {
-        for (name, compressed) in FILES {
-            let body = decompress(compressed).unwrap();
-            assert!(body.len() > compressed.len(), "{name}");
+        for file in &FILES {
+            let body = file.plain();
+            assert!(body.len() > file.compressed.len(), "{}", file.name);
+            assert_eq!(body.as_ptr(), file.plain().as_ptr(), "its bytes are shared");
         }
-        let script = decompress(FILES[0].1).unwrap();
-        assert!(script.starts_with(b"/*!\n * Socket.IO v4.8.4"));
+        assert!(FILES[0].plain().starts_with(b"/*!\n * Socket.IO v4.8.4"));
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::config::{ForwardedHeader, Public};
 /// Hops that are walked at most. A chain of proxies is shorter; a header that is longer is somebody's play.
 const MAX_HOPS: usize = 32;
 
+/// Stands for a value that cannot be read. It is no address: the way ends there.
+const UNREADABLE: &str = "unreadable";
+
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
@@ -71,7 +74,9 @@ fn last_elements(headers: &HeaderMap, name: &HeaderName, quotes: bool) -> VecDeq
     for value in headers.get_all(name) {
         // Bytes above ASCII are in no address: such an element is none, and the way ends there.
         let value = String::from_utf8_lossy(value.as_bytes());
-        let parts = split(&value, ',', quotes).map(str::trim).filter(|part| !part.is_empty());
+        // A client's open quote would swallow what the proxies have put behind it.
+        let value = if quotes && has_open_quote(&value) { UNREADABLE } else { &*value };
+        let parts = split(value, ',', quotes).map(str::trim).filter(|part| !part.is_empty());
         for part in parts {
             if elements.len() == MAX_HOPS {
                 elements.pop_front();
@@ -82,21 +87,41 @@ fn last_elements(headers: &HeaderMap, name: &HeaderName, quotes: bool) -> VecDeq
     elements
 }
 
-/// Splits a list; with `quotes`, not inside of quoted strings (RFC 9110, section 5.6.4).
-fn split(text: &str, separator: char, quotes: bool) -> impl Iterator<Item = &str> {
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    text.split(move |char| {
-        if is_escaped {
-            is_escaped = false;
-            return false;
+/// Whether a quoted string has no end: nobody can say where its elements do.
+fn has_open_quote(text: &str) -> bool {
+    let mut quotes = Quotes::default();
+    for char in text.chars() {
+        quotes.pass(char);
+    }
+    quotes.is_open
+}
+
+/// Whether one is inside of a quoted string (RFC 9110, section 5.6.4), from character to character.
+#[derive(Default)]
+struct Quotes {
+    is_open: bool,
+    is_escaped: bool,
+}
+
+impl Quotes {
+    /// Whether the character belongs to a quoted string, its quotes included.
+    fn pass(&mut self, char: char) -> bool {
+        if std::mem::take(&mut self.is_escaped) {
+            return true;
         }
         match char {
-            '"' if quotes => is_quoted = !is_quoted,
-            '\\' if is_quoted => is_escaped = true,
-            _ => return char == separator && !is_quoted,
+            '"' => self.is_open = !self.is_open,
+            '\\' if self.is_open => self.is_escaped = true,
+            _ => return self.is_open,
         }
-        false
-    })
+        true
+    }
+}
+
+/// Splits a list; with `quotes`, not inside of quoted strings.
+fn split(text: &str, separator: char, quotes: bool) -> impl Iterator<Item = &str> {
+    let mut quoted = Quotes::default();
+    text.split(move |char| !(quotes && quoted.pass(char)) && char == separator)
 }
 
 /// An element of `Forwarded`: `for=192.0.2.1;proto=https;by=...`.
@@ -205,7 +230,7 @@ mod tests {
 
     #[test]
     fn elements_of_forwarded_have_names_and_quotes() {
-        let cases: [(&[&str], &str, bool); 9] = [
+        let cases: [(&[&str], &str, bool); 13] = [
             (&["for=203.0.113.7;proto=https;by=10.0.0.1"], "203.0.113.7:0", true),
             (&["For=\"203.0.113.7:80\" ; Proto=http"], "203.0.113.7:80", false),
             (&["for=\"[2001:db9::7]:4711\", for=10.0.0.2;proto=https"], "[2001:db9::7]:4711", true),
@@ -215,6 +240,11 @@ mod tests {
             (&["for=203.0.113.7, for=unknown"], "10.0.0.1:9", false),
             (&["for=203.0.113.7, for=_secret, for=10.0.0.2"], "10.0.0.2:0", false),
             (&["by=10.0.0.1;proto=https"], "10.0.0.1:9", false),
+            // A client's open quote is not to swallow what its proxy says.
+            (&["for=1.2.3.4;host=\", for=203.0.113.7;proto=https"], "10.0.0.1:9", false),
+            (&["for=1.2.3.4;host=\", for=\"[2001:db9::7]\";proto=https"], "10.0.0.1:9", false),
+            (&["for=1.2.3.4;host=\"\\", "for=203.0.113.7, for=10.0.0.2"], "203.0.113.7:0", false),
+            (&["for=1.2.3.4;host=\"\\\", for=203.0.113.7", "for=10.0.0.2"], "10.0.0.2:0", false),
         ];
         for (values, expected, secure) in cases {
             let headers: Vec<_> = values.iter().map(|value| ("forwarded", *value)).collect();

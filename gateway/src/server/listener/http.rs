@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -11,21 +10,23 @@ use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::{HttpService, service_fn};
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 use tower::ServiceExt as _;
 
-use super::{Entered, Stream};
+use super::{Entered, Stream, Times};
 use crate::backend::http_api::CertificateName;
 use crate::server::Io;
+use crate::transport::Peer;
 
 /// The longest head of a request, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
 
 /// Requests of Engine.IO.
-pub(super) async fn clients(io: Io, entered: Entered, header_timeout: Duration) {
+pub(super) async fn clients(io: Io, entered: Entered, times: Times) {
     let mut peer = entered.peer();
     let place = Arc::new(entered.place);
     peer.place = Some(Arc::clone(&place));
@@ -40,14 +41,14 @@ pub(super) async fn clients(io: Io, entered: Entered, header_timeout: Duration) 
             Ok::<_, Infallible>(response)
         }
     });
-    serve(entered.stream, service, header_timeout, std::future::pending()).await;
+    serve(entered.stream, service, times, std::future::pending()).await;
 }
 
 /// Requests to the API. After `stopped` was told, the one that is under way is the last.
 pub(super) async fn callers(
     routes: Router,
     entered: Entered,
-    header_timeout: Duration,
+    times: Times,
     mut stopped: watch::Receiver<()>,
 ) {
     let (peer, certificate) = (entered.peer(), entered.certificate.map(CertificateName));
@@ -64,49 +65,65 @@ pub(super) async fn callers(
     let stop = async move {
         let _ = stopped.changed().await;
     };
-    serve(entered.stream, service, header_timeout, stop).await;
+    serve(entered.stream, service, times, stop).await;
 }
 
 /// Requests that another node passes on.
-pub(super) async fn nodes<A, F>(answer: A, entered: Entered, header_timeout: Duration)
+pub(super) async fn nodes<A, F>(answer: A, entered: Entered, times: Times)
 where
-    A: Fn(Request<Incoming>) -> F,
+    A: Fn(Request<Incoming>, Peer) -> F,
     F: Future<Output = Response<Body>>,
 {
-    let _place = entered.place;
-    let service = service_fn(|request| async { Ok::<_, Infallible>(answer(request).await) });
-    serve(entered.stream, service, header_timeout, std::future::pending()).await;
+    let mut peer = entered.peer();
+    peer.place = Some(Arc::new(entered.place));
+    let service = service_fn(|request| async { Ok::<_, Infallible>(answer(request, peer.clone()).await) });
+    serve(entered.stream, service, times, std::future::pending()).await;
 }
 
-async fn serve<S>(stream: Stream, service: S, header_timeout: Duration, stop: impl Future<Output = ()>)
+async fn serve<S>(stream: Stream, service: S, times: Times, stop: impl Future<Output = ()>)
 where
-    S: HttpService<Incoming, ResBody = Body>,
+    S: Service<Request<Incoming>, Response = Response<Body>>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     match stream {
-        Stream::Plain(stream) => serve_over(stream, service, header_timeout, stop).await,
-        Stream::Encrypted(stream) => serve_over(stream, service, header_timeout, stop).await,
+        Stream::Plain(stream) => serve_over(stream, service, times, stop).await,
+        Stream::Encrypted(stream) => serve_over(stream, service, times, stop).await,
     }
 }
 
-async fn serve_over<I, S>(stream: I, service: S, header_timeout: Duration, stop: impl Future<Output = ()>)
+async fn serve_over<I, S>(stream: I, service: S, times: Times, stop: impl Future<Output = ()>)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    S: HttpService<Incoming, ResBody = Body>,
+    S: Service<Request<Incoming>, Response = Response<Body>>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let begun = Notify::new();
+    let service = service_fn(|request| {
+        begun.notify_one();
+        service.call(request)
+    });
+    // Hyper has one time limit for all heads, and it runs while none is on its way.
+    let silence = async {
+        if timeout(times.first, begun.notified()).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
+        .header_read_timeout(times.next.max(times.first))
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    let mut served = std::pin::pin!(served);
+    let (mut served, mut silence) = (std::pin::pin!(served), std::pin::pin!(silence));
     let result = tokio::select! {
         result = served.as_mut() => result,
+        () = silence.as_mut() => return,
         () = stop => {
             served.as_mut().graceful_shutdown();
-            served.await
+            tokio::select! {
+                result = served => result,
+                () = silence => return,
+            }
         }
     };
     if let Err(error) = result {

@@ -30,12 +30,21 @@ use crate::metrics::{ConnectionRefusal, Listener, Metrics};
 use crate::tls::{self, Tls};
 use crate::transport::{Peer, Pending, PendingPlace, ReadWrite};
 
-/// How long a backend, or another node, may take for the head of a request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a backend may take for the head of its first request, and for the next one: longer than balancers wait.
+const API_TIMES: Times = Times { first: Duration::from_secs(30), next: Duration::from_secs(75) };
+
+/// As much for another node, which connects when it has a request, and lets go of a connection after less.
+const PEER_TIMES: Times = Times { first: Duration::from_secs(10), next: Duration::from_secs(30) };
+
+/// Connections to the port for nodes at one time that nobody has shown to be a node's.
+const MAX_STRANGERS: usize = 1_024;
 
 /// Connections that the kernel keeps until they are accepted. When a node dies, its clients come to the others all at once,
 /// and what does not fit tries again a second later. Where `net.core.somaxconn` is less, that holds.
 const BACKLOG: u32 = 4096;
+
+/// How long a backend may take none of its answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// After a failed accept, such as for want of file descriptors: connections must end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -71,13 +80,14 @@ pub(super) async fn serve_clients(
     shutdown: impl Future<Output = ()>,
 ) {
     let (public, metrics) = (io.public().clone(), Arc::clone(io.metrics()));
-    let header_timeout = public.header_timeout;
+    // A session that is silent for as long is over.
+    let write_timeout = io.engine().config.engine.silence();
+    let times = Times { first: public.header_timeout, next: public.idle_timeout };
     let gauge = metrics.listeners.pending.of(Listener::Public).clone();
     let pending = Pending::new(public.max_pending_connections, gauge);
     let proxies = (public.proxy_protocol == ProxyProtocol::Required).then_some(public);
-    let entrance = Entrance { listener: Listener::Public, pending, proxies, tls, metrics };
-    accept(listener, entrance, move |entered| http::clients(io.clone(), entered, header_timeout), shutdown)
-        .await;
+    let entrance = Entrance { listener: Listener::Public, pending, write_timeout, proxies, tls, metrics };
+    accept(listener, entrance, move |entered| http::clients(io.clone(), entered, times), shutdown).await;
 }
 
 /// Serves the API until `shutdown` is ready, and then the requests that are under way.
@@ -90,29 +100,33 @@ pub(super) async fn serve_api(
     shutdown: impl Future<Output = ()>,
 ) {
     let pending = Pending::new(api.max_connections, metrics.listeners.pending.of(Listener::Api).clone());
-    let entrance = Entrance { listener: Listener::Api, pending, proxies: None, tls, metrics };
+    let (listens_as, write_timeout) = (Listener::Api, WRITE_TIMEOUT);
+    let entrance = Entrance { listener: listens_as, pending, write_timeout, proxies: None, tls, metrics };
     let (stop, stopped) = watch::channel(());
-    let serve = move |entered| http::callers(routes.clone(), entered, HEADER_TIMEOUT, stopped.clone());
+    let serve = move |entered| http::callers(routes.clone(), entered, API_TIMES, stopped.clone());
     accept(listener, entrance, serve, shutdown).await;
     // Who waits for another request is told so, and the last connection that ends lets go of the channel.
     stop.send_replace(());
     stop.closed().await;
 }
 
-/// Serves what other nodes pass on until `shutdown` is ready, at most so many connections at one time.
+/// Serves what other nodes pass on until `shutdown` is ready. An answer may tell that its connection is a node's, which then
+/// does not count any more ([`Peer::has_session`]): nodes are bounded by the requests they may bring.
 pub(super) async fn serve_nodes<A, F>(
     listener: TcpListener,
-    max: usize,
+    write_timeout: Duration,
     metrics: Arc<Metrics>,
     answer: A,
     shutdown: impl Future<Output = ()>,
 ) where
-    A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    A: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let pending = Pending::new(max, metrics.listeners.pending.of(Listener::Peer).clone());
-    let entrance = Entrance { listener: Listener::Peer, pending, proxies: None, tls: None, metrics };
-    let serve = move |entered| http::nodes(answer.clone(), entered, HEADER_TIMEOUT);
+    let pending = Pending::new(MAX_STRANGERS, metrics.listeners.pending.of(Listener::Peer).clone());
+    let listens_as = Listener::Peer;
+    let entrance =
+        Entrance { listener: listens_as, pending, write_timeout, proxies: None, tls: None, metrics };
+    let serve = move |entered| http::nodes(answer.clone(), entered, PEER_TIMES);
     accept(listener, entrance, serve, shutdown).await;
 }
 
@@ -157,10 +171,21 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
+/// How long a connection may take for the head of a request.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    /// From its beginning.
+    first: Duration,
+    /// From the end of the answer before it.
+    next: Duration,
+}
+
 /// What a connection has to go through.
 struct Entrance {
     listener: Listener,
     pending: Arc<Pending>,
+    /// How long a peer may take none of what is sent to it.
+    write_timeout: Duration,
     /// The settings by which a header of the PROXY protocol is asked for.
     proxies: Option<Public>,
     tls: Option<Arc<Tls>>,
@@ -201,6 +226,7 @@ impl Entrance {
     ) -> Result<Entered, ConnectionRefusal> {
         // Polling answers are small and somebody waits for them.
         let _ = stream.set_nodelay(true);
+        give_up_after(&stream, self.write_timeout);
         if let Some(public) = &self.proxies {
             address = proxied(public, &mut stream, address).await?;
         }
@@ -212,6 +238,19 @@ impl Entrance {
         Ok(Entered { stream: Stream::Encrypted(stream), address, certificate, place })
     }
 }
+
+/// Lets the system end a connection whose peer does not acknowledge what is sent, or takes none of it, for so long. Nothing
+/// else would: a write that waits for the peer has no time limit of its own, in HTTP as little as in a tunnel.
+#[cfg(target_os = "linux")]
+fn give_up_after(stream: &TcpStream, write_timeout: Duration) {
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(write_timeout)) {
+        tracing::debug!(%error, "a connection without a time limit for writes");
+    }
+}
+
+/// Elsewhere there is no such option.
+#[cfg(not(target_os = "linux"))]
+fn give_up_after(_: &TcpStream, _: Duration) {}
 
 /// The client that a proxy speaks for, or the proxy itself.
 async fn proxied(
@@ -246,7 +285,7 @@ async fn encrypted(
         tls_refusal(&error)
     })?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let name = certificate.and_then(tls::name_of).map(Arc::from);
+    let name = certificate.map(tls::name_of).map(Arc::from);
     Ok((Box::new(stream), name))
 }
 

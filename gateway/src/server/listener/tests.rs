@@ -2,12 +2,15 @@ use std::path::PathBuf;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::config::ListenerTls;
 use crate::outbound::{Trust, connect, tls as client_tls};
 use crate::{EngineHandler, EngineSocket, Message};
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the handshakes said of their clients.
 #[derive(Default)]
@@ -102,4 +105,69 @@ async fn many_may_come_at_once() {
     for client in futures_util::future::join_all(clients).await {
         client.expect("no place in the backlog").unwrap();
     }
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let holds = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, holds).await.expect("a condition that does not come to hold");
+}
+
+/// Without a session nobody pings it, and as long as bytes wait to be written no head of a request is waited for.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_client_that_reads_none_of_its_answers_is_let_go() {
+    let io = Io::builder().configure(|config| {
+        (config.engine.ping_interval, config.engine.ping_timeout) =
+            (Duration::from_millis(500), Duration::from_millis(500));
+        config.public.header_timeout = Duration::from_secs(3_600);
+    });
+    let io = io.build();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(io.clone(), listener, std::future::pending()));
+    let client = TcpSocket::new_v4().unwrap();
+    client.set_recv_buffer_size(4_096).unwrap();
+    let mut client = client.connect(address).await.unwrap();
+    // Some twenty megabytes: more than the buffers of the system hold.
+    let requests = "GET /socket.io/socket.io.js.map HTTP/1.1\r\nHost: h\r\n\r\n".repeat(64);
+    client.write_all(requests.as_bytes()).await.unwrap();
+    client.readable().await.unwrap();
+    let pending = io.metrics().listeners.pending.of(Listener::Public);
+    assert_eq!(pending.get(), 1);
+    until(|| pending.get() == 0).await;
+}
+
+/// Longer than a balancer keeps it: or else a request meets a connection that is just being closed.
+#[tokio::test]
+async fn a_connection_is_kept_for_its_next_request_longer_than_one_that_brings_none() {
+    let io = Io::builder().configure(|config| {
+        config.public.header_timeout = Duration::from_millis(200);
+        config.public.idle_timeout = Duration::from_secs(3_600);
+    });
+    let io = io.build();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(io, listener, std::future::pending()));
+    let mut kept = TcpStream::connect(address).await.unwrap();
+    let mut ask = async || {
+        kept.write_all(b"HEAD /socket.io/socket.io.js HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(kept.read_u8().await.unwrap());
+        }
+        assert!(head.starts_with(b"HTTP/1.1 200"));
+    };
+    ask().await;
+    // What began later, and said nothing, or not all, is closed by now.
+    for said in ["", "GET /socket.io/ HTTP/1.1\r\n"] {
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        silent.write_all(said.as_bytes()).await.unwrap();
+        let ended = timeout(PATIENCE, silent.read_u8()).await.unwrap();
+        assert!(ended.is_err(), "{said}");
+    }
+    ask().await;
 }

@@ -83,7 +83,7 @@ impl Forwarder {
         Self {
             factory,
             client,
-            patience: config.engine.ping_interval + config.engine.ping_timeout + MARGIN,
+            patience: config.engine.silence().saturating_add(MARGIN),
             places: Arc::new(Semaphore::new(config.peer.max_requests.min(Semaphore::MAX_PERMITS))),
             metrics,
             ending,

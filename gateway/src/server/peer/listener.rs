@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::header::HeaderName;
+use http::header::{CONNECTION, HeaderName};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use super::super::Io;
 use super::stamp::{self, STAMP, Stamp};
 use crate::metrics::{ForwardSide, ForwardedResult, Label as _, Metrics};
-use crate::transport::session_of;
+use crate::transport::{Peer, session_of};
 
 /// Says to the other node that a request was not answered, and why. It is not passed on to the client.
 pub(super) const REFUSED: HeaderName = HeaderName::from_static("roomcast-refused");
@@ -48,11 +48,16 @@ impl Owner {
         &self.metrics
     }
 
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        self.serve(request).await.unwrap_or_else(|why| self.refuse(why))
+    /// `from` is whose connection it came on, not the client.
+    pub(super) async fn answer(&self, request: Request<Incoming>, from: Peer) -> Response<Body> {
+        self.serve(request, from).await.unwrap_or_else(|why| self.refuse(why))
     }
 
-    async fn serve(&self, mut request: Request<Incoming>) -> Result<Response<Body>, ForwardedResult> {
+    async fn serve(
+        &self,
+        mut request: Request<Incoming>,
+        from: Peer,
+    ) -> Result<Response<Body>, ForwardedResult> {
         let within = (stamp::now(), self.clock_skew);
         let stamp = Stamp::verify(request.headers(), &self.key, request.method(), request.uri(), within);
         let stamp = stamp.map_err(|error| {
@@ -66,6 +71,7 @@ impl Owner {
             tracing::debug!(entry = %stamp.entry, "a request is for no session of this node");
             return Err(ForwardedResult::Foreign);
         }
+        from.has_session();
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| ForwardedResult::Full)?;
         self.metrics.forwards.received.inc(ForwardedResult::Served);
         let active = Active::new(&self.metrics);
@@ -90,6 +96,8 @@ impl Owner {
             _ => StatusCode::FORBIDDEN,
         };
         response.headers_mut().insert(REFUSED, HeaderValue::from_static(why.as_str()));
+        // So many connections of nodes are there as requests are served, beside the few that nodes keep for later.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         response
     }
 }

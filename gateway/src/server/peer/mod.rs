@@ -28,10 +28,6 @@ use crate::config::{Config, Peer};
 use crate::metrics::Metrics;
 use crate::transport::Forward;
 
-/// Connections of other nodes beyond those whose requests may be answered: some wait for their next request, and some bring
-/// one that is told that there is no room.
-const SPARE_CONNECTIONS: usize = 1_024;
-
 /// Why a node cannot be reached by the others.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -176,13 +172,12 @@ impl Link {
             let ended = async move {
                 let _ = ending.wait_for(|ending| *ending == Ending::Now).await;
             };
-            let max = config.peer.max_requests.saturating_add(SPARE_CONNECTIONS);
-            let metrics = Arc::clone(owner.metrics());
-            let answer = move |request| {
+            let (write_timeout, metrics) = (config.engine.silence(), Arc::clone(owner.metrics()));
+            let answer = move |request, from| {
                 let owner = Arc::clone(&owner);
-                async move { owner.answer(request).await }
+                async move { owner.answer(request, from).await }
             };
-            serve_nodes(listener, max, metrics, answer, ended).await;
+            serve_nodes(listener, write_timeout, metrics, answer, ended).await;
         });
         factory.announce_reach(reach).await;
     }

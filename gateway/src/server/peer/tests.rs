@@ -6,11 +6,13 @@ use http::{Method, Request, StatusCode, Uri};
 use roomcast_adapter::NodeTag;
 use roomcast_adapter::cluster::memory_bus::MemoryHub;
 use roomcast_adapter::cluster::{ClusterConfig, ClusterFactory};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpSocket;
 
 use super::listener::REFUSED;
 use super::stamp::{self, STAMP, Stamp};
 use super::*;
-use crate::metrics::{ForwardResult, ForwardSide, ForwardedResult};
+use crate::metrics::{ForwardResult, ForwardSide, ForwardedResult, Listener};
 use crate::transport::Peer as Client;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -20,12 +22,12 @@ async fn node(hub: &MemoryHub) -> Io {
     node_with(hub, |_| {}).await
 }
 
-async fn node_with(hub: &MemoryHub, change: impl FnOnce(&mut Peer)) -> Io {
+async fn node_with(hub: &MemoryHub, change: impl FnOnce(&mut Config)) -> Io {
     let factory = ClusterFactory::start(hub.bus(), ClusterConfig::default()).await.unwrap();
     let factory: Arc<dyn AdapterFactory> = factory;
     let mut config = Box::new(Config::default());
     config.peer.listen = Some((Ipv4Addr::LOCALHOST, 0).into());
-    change(&mut config.peer);
+    change(&mut config);
     let peers = Peers::bind(&config, &factory).await.unwrap();
     let io = Io::builder().config(*config).adapter(factory).peers(peers).build();
     io.serve_peers().await;
@@ -107,6 +109,15 @@ async fn who_has_the_key_gets_what_is_passed_on_and_nothing_else() {
     let refused = |reason: &str| (403, Some(reason.to_owned()));
     let now = stamp::now();
     assert_eq!(send(&own, now).await, (200, None));
+    // The connection is kept for the next request, and takes no place of those that strangers may have.
+    let strangers = b.metrics().listeners.pending.of(Listener::Peer);
+    assert_eq!(strangers.get(), 0);
+    let stranger = tokio::net::TcpStream::connect(reach.address).await.unwrap();
+    until(|| strangers.get() == 1).await;
+    drop(stranger);
+    until(|| strangers.get() == 0).await;
+    let forged = client.post(format!("http://{}{own}", reach.address)).send().await.unwrap();
+    assert_eq!((forged.status().as_u16(), &forged.headers()["connection"]), (403, &"close".parse().unwrap()));
     // No second hop, no handshake, nothing else of the server, and nothing that was said long ago.
     assert_eq!(send(&other, now).await, refused("foreign"));
     assert_eq!(send(&target(""), now).await, refused("foreign"));
@@ -139,8 +150,8 @@ async fn a_client_is_told_what_keeps_the_other_node_from_answering() {
     let hub = MemoryHub::new();
     let entry = node(&hub).await;
     // Nobody can be so quick.
-    let hasty = node_with(&hub, |config| config.clock_skew = Duration::ZERO).await;
-    let full = node_with(&hub, |config| config.max_requests = 0).await;
+    let hasty = node_with(&hub, |config| config.peer.clock_skew = Duration::ZERO).await;
+    let full = node_with(&hub, |config| config.peer.max_requests = 0).await;
     for (owner, status, code, passed, received) in [
         (&hasty, 502, "refused", ForwardResult::Refused, ForwardedResult::Stale),
         (&full, 503, "full", ForwardResult::Full, ForwardedResult::Full),
@@ -153,4 +164,47 @@ async fn a_client_is_told_what_keeps_the_other_node_from_answering() {
         // Neither has heard of it.
         assert_eq!(owner.connection_count(), 1);
     }
+}
+
+/// A node that answers an upgrade, and then says more than anybody takes.
+async fn talk(listener: TcpListener) {
+    let (mut entry, _) = listener.accept().await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(entry.read_u8().await.unwrap());
+    }
+    let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    entry.write_all(answer.as_bytes()).await.unwrap();
+    while entry.write_all(&[0; 65_536]).await.is_ok() {}
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_client_that_stops_reading_ends_the_websocket_that_is_passed_on() {
+    let hub = MemoryHub::new();
+    let entry = node_with(&hub, |config| {
+        (config.engine.ping_interval, config.engine.ping_timeout) =
+            (Duration::from_millis(500), Duration::from_millis(500));
+    });
+    let (entry, factory) = (entry.await, ClusterFactory::start(hub.bus(), ClusterConfig::default()).await);
+    let factory: Arc<dyn AdapterFactory> = factory.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    factory.announce_reach(Reach { address, key: ReachKey::new([1; ReachKey::LEN]) }).await;
+    let owner = tokio::spawn(talk(listener));
+    let session = session(&Io::builder().adapter(factory).build()).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(super::super::serve(entry.clone(), listener, std::future::pending()));
+    let client = TcpSocket::new_v4().unwrap();
+    client.set_recv_buffer_size(4_096).unwrap();
+    let mut client = client.connect(address).await.unwrap();
+    let target = session.replace("polling", "websocket");
+    let head = "Host: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    client.write_all(format!("GET {target} HTTP/1.1\r\n{head}{key}\r\n").as_bytes()).await.unwrap();
+    client.readable().await.unwrap();
+    assert_eq!(under_way(&entry, ForwardSide::Entry), 1);
+    until(|| under_way(&entry, ForwardSide::Entry) == 0).await;
+    tokio::time::timeout(PATIENCE, owner).await.expect("the other node is let go too").unwrap();
 }

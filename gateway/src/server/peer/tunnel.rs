@@ -1,4 +1,7 @@
 //! The bytes of a WebSocket that is passed on, both ways. Knows nothing of what they say.
+//!
+//! A side that stops reading holds up the other, whose end is then not seen: the listener has set how long a connection may
+//! take nothing, and such a write fails after that.
 
 use std::time::Duration;
 
