@@ -1,8 +1,12 @@
 //! The gateway as a binary.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use roomcast::cli::{self, Command};
+
+/// How long what cannot be stopped may take at the end: the system looking up a name.
+const LOOKUPS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let command = cli::parse();
@@ -13,7 +17,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match command {
+    let code = match command {
         Command::Serve(options) => match options.load() {
             Ok(loaded) => runtime.block_on(roomcast::serve_configured(loaded, options.sources())),
             Err(error) => {
@@ -29,5 +33,7 @@ fn main() -> ExitCode {
             runtime.block_on(cli::healthcheck(url.as_deref(), insecure, &tls, &options))
         }
         command => runtime.block_on(cli::ask(command)),
-    }
+    };
+    runtime.shutdown_timeout(LOOKUPS);
+    code
 }

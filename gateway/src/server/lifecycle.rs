@@ -2,6 +2,7 @@
 //!
 //! Owns the plan and who may change it. Carrying it out is `drain`'s.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use roomcast_adapter::DrainOrder;
 use tokio::sync::{mpsc, watch};
 
+use super::drain::begins;
 use crate::config::{Config, Drain};
 
 /// How long a node that is to end at once may still take: for clients that are just being told, and for the goodbye.
@@ -90,6 +92,16 @@ impl Lifecycle {
             current.get_or_insert(plan);
             first
         })
+    }
+
+    /// Does a part of the start, unless the node is told to end meanwhile: what it waits for may never come.
+    pub(super) async fn unless_ending<T>(&self, part: impl Future<Output = T>) -> Option<T> {
+        let mut plans = self.plan();
+        tokio::select! {
+            biased;
+            done = part => Some(done),
+            _ = begins(&mut plans) => None,
+        }
     }
 
     /// Hands on what comes from outside. The first reason to end takes the place of what the API said, as whoever sends it

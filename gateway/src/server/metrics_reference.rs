@@ -51,7 +51,7 @@ async fn families() -> Vec<MetricFamily> {
     let metrics = Arc::new(Metrics::new());
     let (tell, stops) = mpsc::channel(1);
     tell.try_send(Stop::Interrupt).unwrap();
-    Box::pin(run_changing(current, Arc::clone(&metrics), Vec::new(), || stops)).await.unwrap();
+    run_changing(current, Arc::clone(&metrics), Vec::new(), stops).await.unwrap();
     metrics.sockets("/").set(0);
     metrics.violation("invalid_payload");
     metrics.api_request("emit", http::StatusCode::ACCEPTED);

@@ -118,11 +118,13 @@ pub(super) enum Ended {
 /// [`Reload`]: crate::config::Reload
 pub async fn serve_configured(loaded: Loaded, sources: Sources) -> ExitCode {
     let set_level = init_logs(&loaded.config);
+    // First of all: the first process of a container hears no signal that it has not asked for.
+    let stops = signals();
     tracing::info!("{}", crate::cli::summary(&loaded));
     let metrics = Arc::new(Metrics::new());
     let (current, changes) = watch::channel(Arc::new(loaded.config));
     tokio::spawn(watch_sources(sources, current, Arc::clone(&metrics)));
-    match Box::pin(run_changing(changes, metrics, vec![set_level], signals)).await {
+    match run_changing(changes, metrics, vec![set_level], stops).await {
         Ok(Ended::Drained) => ExitCode::SUCCESS,
         Ok(Ended::Cut) => {
             tracing::error!("ended at once: what was under way is lost");
@@ -145,20 +147,35 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         let _ = tell.send(Stop::Terminate).await;
         std::future::pending::<()>().await;
     };
-    // It is started once, and large: who awaits it need not hold all of it.
-    let run = Box::pin(run_changing(changes, Arc::new(Metrics::new()), Vec::new(), || stops));
     tokio::select! {
-        ended = run => ended.map(drop),
+        ended = run_changing(changes, Arc::new(Metrics::new()), Vec::new(), stops) => ended.map(drop),
         () = stop => Ok(()),
     }
 }
 
-/// Runs a gateway whose settings may change, until it is told to stop. `targets` take them up beside the gateway.
+/// Runs a gateway whose settings may change, until it is told to stop, from its start on. `targets` take them up beside the
+/// gateway.
 pub(super) async fn run_changing(
     changes: watch::Receiver<Arc<Config>>,
     metrics: Arc<Metrics>,
+    targets: Vec<Target>,
+    mut stops: mpsc::Receiver<Stop>,
+) -> Result<Ended, RunError> {
+    let lifecycle = Arc::new(Lifecycle::new(changes.clone()));
+    // It is started once, and large: who awaits it need not hold all of it.
+    let node = Box::pin(run_node(changes, metrics, targets, Arc::clone(&lifecycle)));
+    tokio::select! {
+        ended = node => ended,
+        () = lifecycle.obey(&mut stops) => Ok(Ended::Cut),
+    }
+}
+
+/// Starts a node and runs it until it has ended as `lifecycle` says.
+async fn run_node(
+    changes: watch::Receiver<Arc<Config>>,
+    metrics: Arc<Metrics>,
     mut targets: Vec<Target>,
-    stops: impl FnOnce() -> mpsc::Receiver<Stop>,
+    lifecycle: Arc<Lifecycle>,
 ) -> Result<Ended, RunError> {
     let config = Arc::clone(&changes.borrow());
     let public_tls = certificates::load(Listener::Public, &config.public.tls, &metrics)?;
@@ -168,7 +185,8 @@ pub(super) async fn run_changing(
     let certificates = Background(certificates::watch_all([&public_tls, &api_tls], &changes, &metrics));
     let tracing = trace::start(&config.trace, &metrics)?;
     let tracer = tracing.tracer.clone();
-    let factory = start_adapter(&config, &metrics, &tracer).await?;
+    let starting = lifecycle.unless_ending(start_adapter(&config, &metrics, &tracer));
+    let Some(factory) = starting.await.transpose()? else { return Ok(ended_early()) };
     export_outages(&metrics, factory.status());
     let clients =
         Clients::start(&config, &factory, &metrics).map_err(|error| RunError::Keys(error.to_string()))?;
@@ -176,7 +194,6 @@ pub(super) async fn run_changing(
     let io = Io::builder().config(Config::clone(&config)).adapter(Arc::clone(&factory)).metrics(metrics);
     let io = peers.into_iter().fold(io, IoBuilder::peers).only_configured_namespaces().build();
     let dead_letters = DeadLetters::new(io.metrics());
-    let lifecycle = Arc::new(Lifecycle::new(changes.clone()));
     export_runtime(io.metrics());
     export_mailboxes(io.metrics(), io.engine());
     let node = GatewayNode::new(
@@ -191,7 +208,11 @@ pub(super) async fn run_changing(
     let calls = Calls::new(Arc::clone(&node) as Arc<dyn Node>, config.engine.max_attachments);
     let calls = Arc::new(calls);
     let ingest_failed = |error: BusError| RunError::Ingest { error: error.into() };
-    let nats = connect_nats(&config, io.metrics()).await.map_err(ingest_failed)?;
+    let connecting = lifecycle.unless_ending(connect_nats(&config, io.metrics()));
+    let Some(nats) = connecting.await.transpose().map_err(ingest_failed)? else {
+        factory.shutdown().await;
+        return Ok(ended_early());
+    };
     let events = Events::new(&config, Arc::clone(&calls), nats.clone(), io.metrics(), &dead_letters)?;
     events.watch(&factory);
     let namespaces = Namespaces::new(io.clone(), Arc::clone(&clients), Arc::clone(&events));
@@ -244,8 +265,6 @@ pub(super) async fn run_changing(
     let ingest = ingest.map_err(ingest_failed)?;
     // The others know where to find the sessions of this node before it has any.
     io.serve_peers().await;
-    // Only now: until it has started, a signal ends the process as it ends any other.
-    let mut stops = stops();
     node.set_serving();
     // While the clients go, the listeners go on: for the polls of those who are still there, and for who looks on.
     let (close_door, door_closed) = oneshot::channel::<()>();
@@ -275,10 +294,14 @@ pub(super) async fn run_changing(
         }
         if lifecycle.is_cut() { Ended::Cut } else { Ended::Drained }
     };
-    tokio::select! {
-        ((), ended) = futures_util::future::join(accepting, end) => Ok(ended),
-        () = lifecycle.obey(&mut stops) => Ok(Ended::Cut),
-    }
+    let ((), ended) = futures_util::future::join(accepting, end).await;
+    Ok(ended)
+}
+
+/// Nobody was connected yet: there is nothing to wait for.
+fn ended_early() -> Ended {
+    tracing::info!("told to end before it had started");
+    Ended::Drained
 }
 
 /// Tasks that end when this is dropped.

@@ -1,12 +1,15 @@
 // A node that is told to end by a signal: what stock clients see of it, and what is finished first.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import net from "node:net";
 import { after, before, describe, test } from "node:test";
 import { emit, get, metric, post, roomSize } from "../helpers/api.js";
 import { startBroker, startHaproxy } from "../helpers/brokers.js";
 import { TRANSPORTS, ask, client, connect, connected, join, record, upgraded } from "../helpers/clients.js";
 import { stopAll } from "../helpers/cluster.js";
 import { next, pause, until, within } from "../helpers/deadline.js";
+import { Child } from "../helpers/processes.js";
 import { backendOf, configuration, startReceiver, tellsAll } from "../helpers/receiver.js";
 import { startGateway, startNodes } from "../helpers/servers.js";
 
@@ -319,4 +322,32 @@ describe("a single node", () => {
     node.child.kill("SIGTERM");
     await endsWith(node, 0);
   });
+});
+
+describe("a node that has not started yet", () => {
+  const waits = {
+    "the adapter's Redis": (port) => ({ ROOMCAST__ADAPTER__KIND: "redis", ROOMCAST__ADAPTER__URL: `redis://127.0.0.1:${port}` }),
+    "the adapter's NATS": (port) => ({ ROOMCAST__ADAPTER__KIND: "nats", ROOMCAST__ADAPTER__URL: `nats://127.0.0.1:${port}` }),
+    "the NATS of backends": (port) => ({ ROOMCAST__INGEST__NATS__URL: `nats://127.0.0.1:${port}` }),
+  };
+  for (const [what, settings] of Object.entries(waits)) {
+    // The first process of a container would not even end by a signal that it does not handle.
+    test(`hears SIGTERM while ${what} does not answer, and exits with 0`, async () => {
+      const silent = net.createServer().listen(0, "127.0.0.1");
+      await once(silent, "listening");
+      const asked = once(silent, "connection");
+      const listen = { ROOMCAST__PUBLIC__LISTEN: "127.0.0.1:0", ROOMCAST__API__LISTEN: "127.0.0.1:0" };
+      const child = new Child(process.env.ROOMCAST_BIN, [], { env: { ...listen, ...settings(silent.address().port) } });
+      try {
+        const [connection] = await within(asked, "connection");
+        connection.on("error", () => {});
+        child.kill("SIGTERM");
+        await endsWith({ child }, 0);
+        connection.destroy();
+      } finally {
+        await child.stop("SIGKILL");
+        silent.close();
+      }
+    });
+  }
 });
