@@ -10,7 +10,7 @@ use roomcast_adapter::NodeState;
 use tokio::sync::watch;
 
 use super::{Io, memory};
-use crate::config::Config;
+use crate::config::{Config, MemoryLimit};
 use crate::metrics::Fullness;
 
 /// How often one looks.
@@ -80,10 +80,14 @@ impl Full {
         loop {
             looks.tick().await;
             let config = Arc::clone(&config.borrow());
+            if told != config.admission.max_memory {
+                told = config.admission.max_memory;
+                tell_bound(told);
+            }
             let memory = config
                 .admission
                 .max_memory
-                .and_then(|max| Some((memory::resident()?, max.of(memory::limit()?))));
+                .and_then(|max| Some((memory::resident()?, max.of(memory::limit()?.bytes))));
             let was_unready = capacity.unready;
             capacity.look(Seen {
                 connections: io.connection_count() as u64,
@@ -110,8 +114,24 @@ impl Full {
     }
 }
 
-/// Whether another live node says that it takes clients.
-fn others_are_ready(io: &Io) -> bool {
+/// Tells what the bound of memory comes to, so that nobody has to guess whether a container's limit was found.
+fn tell_bound(max: Option<MemoryLimit>) {
+    let (Some(max), Some(limit)) = (max, memory::limit()) else { return };
+    let (bytes, of, from) =
+        (max.of(limit.bytes), limit.bytes, if limit.of_group { "cgroup" } else { "machine" });
+    match max {
+        MemoryLimit::Percent(_) if !limit.of_group => tracing::warn!(
+            bytes,
+            of,
+            %max,
+            "admission.max_memory is a share of all that the machine has: no control group bounds this process"
+        ),
+        _ => tracing::info!(bytes, of, from, %max, "new clients are refused from so much memory on"),
+    }
+}
+
+/// The other live nodes that say that they take clients.
+fn ready_others(io: &Io) -> Vec<NodeTag> {
     let me = io.factory().node();
     let others = io.factory().node_infos().into_iter().filter(|info| info.tag != me);
     others.filter_map(|info| info.standing).any(|standing| standing.state == NodeState::Ready)
