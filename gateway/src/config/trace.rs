@@ -16,9 +16,11 @@ section! {
     pub struct Trace {
         /// Where the collector takes OTLP over HTTP: a URL, to which /v1/traces is added.
         endpoint: Option<String> = None; example "\"http://otel-collector:4318\"",
-        /// The share of traces that is recorded of those that begin at the gateway, from 0 to 1. A client, or a caller of the
-        /// API, that comes with a `traceparent` has decided itself.
+        /// The share of traces that is recorded of those that begin at the gateway or at a client, from 0 to 1. A caller of the
+        /// API that comes with a `traceparent` has decided itself.
         sample: f64 = 0.01,
+        /// Whether clients that come with a `traceparent` decide themselves, too: only where all of them are known.
+        trust_clients: bool = false,
         /// The name of the service in traces.
         service_name: String = "roomcast".to_owned(),
         /// Headers for the collector, each "name=value", "env:NAME" or "file:PATH".

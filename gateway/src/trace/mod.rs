@@ -2,7 +2,7 @@
 //!
 //! Owns which traces are recorded, and the spans until they are over. Where they go is told by who makes the tracer
 //! (`otlp.rs`, where it is compiled in). A trace that is not recorded costs a look at an `Option`: no span is made, and a
-//! context that came from outside is passed on as it came.
+//! context that came from outside is passed on as it came, but that of a client without what it says of recording.
 
 #![cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "this build leaves out who sends spans"))]
 
@@ -38,6 +38,8 @@ pub struct Tracer(Option<Arc<Recorder>>);
 struct Recorder {
     /// Of 2^63 traces that begin here, so many are recorded.
     sampled: u64,
+    /// Whether clients decide about their traces.
+    trusts_clients: bool,
     sink: mpsc::Sender<Finished>,
     dropped: Arc<Counters<SpanDrop>>,
 }
@@ -90,9 +92,14 @@ struct Recording {
 }
 
 impl Tracer {
-    fn new(ratio: f64, sink: mpsc::Sender<Finished>, dropped: Arc<Counters<SpanDrop>>) -> Self {
+    fn new(
+        ratio: f64,
+        trusts_clients: bool,
+        sink: mpsc::Sender<Finished>,
+        dropped: Arc<Counters<SpanDrop>>,
+    ) -> Self {
         let sampled = (ratio.clamp(0.0, 1.0) * (1_u64 << 63) as f64) as u64;
-        Self(Some(Arc::new(Recorder { sampled, sink, dropped })))
+        Self(Some(Arc::new(Recorder { sampled, trusts_clients, sink, dropped })))
     }
 
     /// Whether traces are recorded at all.
@@ -105,11 +112,26 @@ impl Tracer {
         match (&self.0, parent) {
             (Some(recorder), None) => {
                 let trace = rand::random::<u128>();
-                let is_its_turn = (trace as u64 >> 1) < recorder.sampled;
+                let is_its_turn = recorder.is_turn_of(trace as u64);
                 let context = is_its_turn.then(|| TraceContext::new(trace, rand::random(), true)).flatten();
                 Span::recorded(recorder, Kind::Server, name, context, None)
             }
             _ => self.child(Kind::Server, name, parent),
+        }
+    }
+
+    /// What a client asks of the gateway, in the trace that it came with. Whether that is recorded is not for strangers to say.
+    pub(crate) fn client_root(&self, name: &'static str, parent: Option<TraceContext>) -> Span {
+        self.root(name, parent.and_then(|parent| self.of_client(parent)))
+    }
+
+    /// The trace that a client came with, as far as it is believed. Drawn anew each time: a client may choose its trace's id.
+    pub(crate) fn of_client(&self, trace: TraceContext) -> Option<TraceContext> {
+        match &self.0 {
+            Some(recorder) if !recorder.trusts_clients => {
+                TraceContext::new(trace.trace(), trace.span(), recorder.is_turn_of(rand::random()))
+            }
+            _ => Some(trace),
         }
     }
 
@@ -121,6 +143,13 @@ impl Tracer {
         };
         let context = TraceContext::new(parent.trace(), rand::random(), true);
         Span::recorded(recorder, kind, name, context, Some(parent))
+    }
+}
+
+impl Recorder {
+    /// Whether a trace is recorded, by a number at random.
+    fn is_turn_of(&self, random: u64) -> bool {
+        random >> 1 < self.sampled
     }
 }
 
@@ -232,7 +261,7 @@ mod tests {
     fn tracer(ratio: f64, places: usize) -> (Tracer, mpsc::Receiver<Finished>, Arc<Counters<SpanDrop>>) {
         let (sink, spans) = mpsc::channel(places);
         let dropped = Arc::new(Counters::new(&Registry::new(), "dropped_total", "Spans."));
-        (Tracer::new(ratio, sink, Arc::clone(&dropped)), spans, dropped)
+        (Tracer::new(ratio, false, sink, Arc::clone(&dropped)), spans, dropped)
     }
 
     fn outside(sampled: bool) -> Option<TraceContext> {
@@ -281,6 +310,28 @@ mod tests {
         let (tracer, _spans, _) = tracer(0.25, 1);
         let recorded = (0..4_000).filter(|_| tracer.root("r", None).is_recording()).count();
         assert!((800..1_200).contains(&recorded), "{recorded}");
+    }
+
+    #[test]
+    fn clients_decide_only_where_they_are_trusted() {
+        let ((never, mut spans, _), (always, _spans, _)) = (tracer(0.0, 1), tracer(1.0, 2));
+        for said in [true, false] {
+            // The trace goes on to backends, and says what is recorded here.
+            let span = never.client_root("r", outside(said));
+            assert_eq!((span.context(), span.is_recording()), (outside(false), false));
+            let span = always.client_root("r", outside(said));
+            assert_eq!(span.context().map(TraceContext::trace), Some(7));
+            assert!(span.is_recording() && span.context().is_some_and(TraceContext::is_sampled));
+            // Who records nothing has no say.
+            assert_eq!(Tracer::default().client_root("r", outside(said)).context(), outside(said));
+        }
+        assert!(spans.try_recv().is_err());
+        let (sink, mut spans) = mpsc::channel(1);
+        let dropped = Arc::new(Counters::new(&Registry::new(), "dropped_total", "Spans."));
+        let trusting = Tracer::new(0.0, true, sink, dropped);
+        assert!(!trusting.client_root("r", outside(false)).is_recording());
+        drop(trusting.client_root("r", outside(true)));
+        assert_eq!(spans.try_recv().unwrap().parent, outside(true));
     }
 
     #[test]

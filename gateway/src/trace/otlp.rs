@@ -48,7 +48,8 @@ pub(super) fn start(
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
     exporter.set_resource(&resource.build());
     let (sink, spans) = mpsc::channel(settings.queue);
-    let tracer = Tracer::new(settings.sample, sink, Arc::clone(&metrics.spans_dropped));
+    let tracer =
+        Tracer::new(settings.sample, settings.trust_clients, sink, Arc::clone(&metrics.spans_dropped));
     let (ending, is_ending) = watch::channel(false);
     let task = tokio::spawn(run(exporter, spans, is_ending, Arc::clone(metrics)));
     Ok((tracer, Export { ending, task }))

@@ -83,7 +83,7 @@ for (const kind of ["redis", "nats"]) {
       stoppers.push(receiver.stop);
       const { file } = configuration({
         adapter: { prefix: `trace-${process.pid}` },
-        trace: traced(collector),
+        trace: traced(collector, { trust_clients: true }),
         backend: { orders: backendOf(receiver) },
         namespace: namespace("orders"),
       });
@@ -297,4 +297,30 @@ test("a share of 0 records nothing that begins here", async (t) => {
   // At its end a node sends what it has.
   await gateway.stop();
   assert.deepEqual([collector.spans, collector.requests], [[], []]);
+});
+
+test("a client has nothing recorded by saying so, and backends see its trace all the same", async (t) => {
+  const stoppers = [];
+  t.after(() => stopAll(stoppers));
+  const [collector, receiver] = await Promise.all([startCollector(), startReceiver()]);
+  stoppers.push(collector.stop, receiver.stop);
+  receiver.answer = () => ({ ack: ["done"] });
+  const { file } = configuration({
+    trace: traced(collector, { sample: 0 }),
+    backend: { orders: backendOf(receiver) },
+    namespace: [{ ...namespace("orders")[0], connected: "orders", disconnected: "orders" }],
+  });
+  const gateway = await startGateway({ file });
+  const { header, trace, span } = traceparent();
+  const socket = await connect(gateway.url, { ...websocket, extraHeaders: { traceparent: header } });
+  assert.deepEqual(await ask(socket, "order"), ["done"]);
+  const { header: trusted, trace: ofCaller } = traceparent();
+  await post(gateway, { event: "told", to: "all" }, { traceparent: trusted });
+  socket.disconnect();
+  await until(() => receiver.of("disconnected").length === 1, "disconnected");
+  // At its end a node sends what it has.
+  await gateway.stop();
+  assert.deepEqual([...new Set(collector.spans.map((one) => one.trace))], [ofCaller]);
+  const seen = ["connected", "event", "disconnected"].map((type) => receiver.of(type)[0].traceparent);
+  assert.deepEqual(seen, Array(3).fill(`00-${trace}-${span}-00`));
 });

@@ -146,7 +146,7 @@ fn asked(events: &Events, name: &'static str, socket: &Socket) -> Span {
     let tracer = events.tracer();
     // Who records nothing need not read headers for every event.
     let parent = if tracer.is_on() { trace_of(socket) } else { None };
-    let span = tracer.root(name, parent);
+    let span = tracer.client_root(name, parent);
     span.text(NAMESPACE, || Arc::clone(socket.namespace_inner().name()))
         .text(SOCKET, || socket.id().to_string())
 }

@@ -215,13 +215,17 @@ impl CloudEvent {
     }
 
     /// A socket is in its namespace.
-    pub(crate) fn connected(socket: &Socket) -> Self {
+    pub(crate) fn connected(socket: &Socket, trace: Option<TraceContext>) -> Self {
         let rooms = Some(rooms_of(socket));
-        Self::of_socket(Kind::Connected, socket, rooms, &Member::of(socket), None, None, More::Connected {})
+        Self::of_socket(Kind::Connected, socket, rooms, &Member::of(socket), None, trace, More::Connected {})
     }
 
     /// A socket is about to leave, and still in its rooms.
-    pub(crate) fn disconnected(socket: &Socket, reason: DisconnectReason) -> Self {
+    pub(crate) fn disconnected(
+        socket: &Socket,
+        reason: DisconnectReason,
+        trace: Option<TraceContext>,
+    ) -> Self {
         let namespace = Arc::clone(socket.namespace_inner().name());
         // Another node may say that this socket is gone, should this one be taken for dead: it is one event.
         let id = PresenceEvent::SocketGone { namespace, socket: socket.id(), node: socket.id().node() }.id();
@@ -230,7 +234,7 @@ impl CloudEvent {
             reason => reason.as_str(),
         };
         let (rooms, more) = (Some(rooms_of(socket)), More::Disconnected { reason });
-        Self::of_socket(Kind::Disconnected, socket, rooms, &Member::of(socket), Some(id), None, more)
+        Self::of_socket(Kind::Disconnected, socket, rooms, &Member::of(socket), Some(id), trace, more)
     }
 
     /// Something that happened in the cluster.

@@ -162,14 +162,14 @@ impl Events {
     /// A socket is in its namespace.
     pub(crate) fn connected(&self, rules: &config::Namespace, socket: &Socket) {
         if let Some(backend) = &rules.connected {
-            self.tell(backend, CloudEvent::connected(socket));
+            self.tell(backend, CloudEvent::connected(socket, self.handshake_trace(socket)));
         }
     }
 
     /// A socket is about to leave.
     pub(crate) fn disconnected(&self, rules: &config::Namespace, socket: &Socket, reason: DisconnectReason) {
         if let Some(backend) = &rules.disconnected {
-            self.tell(backend, CloudEvent::disconnected(socket, reason));
+            self.tell(backend, CloudEvent::disconnected(socket, reason, self.handshake_trace(socket)));
         }
     }
 
@@ -225,6 +225,11 @@ impl Events {
         let told =
             self.backends.get(backend).ok_or(BackendError::Unknown).and_then(|backend| backend.notify(of));
         told.inspect_err(|error| span.failed(error.kind()))
+    }
+
+    /// The trace that a client came with, as far as it is believed.
+    fn handshake_trace(&self, socket: &Socket) -> Option<TraceContext> {
+        trace_of(socket).and_then(|trace| self.tracer.of_client(trace))
     }
 
     /// What records traces.
