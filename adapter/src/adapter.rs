@@ -261,6 +261,10 @@ pub trait AdapterFactory: Send + Sync + 'static {
     /// an earlier one. A node that is alone tells of rooms only: it dies with its sockets.
     fn presence(&self) -> tokio::sync::mpsc::Receiver<PresenceEvent>;
 
+    /// The node ends, and its sockets are gone: what is left for it to tell comes now, without a wait, and then the receiver of
+    /// [`Self::presence`] ends. In a cluster the other nodes tell what would have come later; without any it is not told.
+    fn end_presence(&self);
+
     /// Where one can look at what goes through this node.
     fn tap(&self) -> &Arc<Tap>;
 

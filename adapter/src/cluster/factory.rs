@@ -234,6 +234,10 @@ impl AdapterFactory for ClusterFactory {
         self.node.directory.listen()
     }
 
+    fn end_presence(&self) {
+        self.node.directory.stop_listening();
+    }
+
     fn once(&self, key: OnceKey) -> BoxFuture<'static, Result<Once, AdapterError>> {
         Arc::clone(&self.node).once(key).boxed()
     }

@@ -124,6 +124,10 @@ impl AdapterFactory for LocalFactory {
         presence::listen(&self.namespaces, &self.changes, &self.counters)
     }
 
+    fn end_presence(&self) {
+        self.changes.end();
+    }
+
     fn tap(&self) -> &Arc<Tap> {
         &self.tap
     }

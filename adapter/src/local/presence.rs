@@ -34,6 +34,8 @@ pub(super) struct Changes {
     vacate_after: AtomicU64,
     /// The number of the listener: an earlier one has ended.
     listener: AtomicU64,
+    /// The node ends: nobody waits any more whether a room stays empty.
+    is_ending: AtomicBool,
 }
 
 /// Notes the changes of one namespace.
@@ -60,6 +62,11 @@ impl Changes {
     pub(super) fn set_vacate_after(&self, vacate_after: Duration) {
         let millis = u64::try_from(vacate_after.as_millis()).unwrap_or(u64::MAX);
         self.vacate_after.store(millis, Ordering::Relaxed);
+    }
+
+    pub(super) fn end(&self) {
+        self.is_ending.store(true, Ordering::Release);
+        self.bell.notify_one();
     }
 
     fn note(&self, namespace: &Arc<str>, room: &Room) {
@@ -137,9 +144,21 @@ impl Teller {
                 () = self.changes.bell.notified() => {}
                 () = due => {}
             }
+            let is_ending = self.changes.is_ending.load(Ordering::Acquire);
             if !self.look(Instant::now()) {
                 return;
             }
+            if is_ending {
+                return self.vacate_all().await;
+            }
+        }
+    }
+
+    /// No room outlives the node.
+    async fn vacate_all(self) {
+        for ((namespace, room), Told { number, .. }) in self.occupied {
+            self.counters.presence_events.add(1);
+            let _ = self.sender.send(PresenceEvent::RoomVacated { namespace, room, number }).await;
         }
     }
 
@@ -274,5 +293,21 @@ mod tests {
         let _ = adapter.join(b, &["r".into()]).await;
         let Some(PresenceEvent::RoomOccupied { number: again, .. }) = events.recv().await else { panic!() };
         assert!(again > number);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_the_end_of_the_node_all_rooms_are_vacated_at_once() {
+        let factory = LocalFactory::new(NodeTag::from_random([1, 2, 3]));
+        let adapter = factory.namespace("/", Arc::new(Nothing));
+        let mut events = factory.presence();
+        let a = socket(&*adapter, "AAAAAAAAAAAAAAAAAAAA");
+        let _ = adapter.join(a, &["r".into()]).await;
+        let Some(PresenceEvent::RoomOccupied { number: first, .. }) = events.recv().await else { panic!() };
+        let start = Instant::now();
+        adapter.remove(a);
+        factory.end_presence();
+        let Some(PresenceEvent::RoomVacated { room, number, .. }) = events.recv().await else { panic!() };
+        assert_eq!((&*room, number, start.elapsed()), ("r", first, Duration::ZERO));
+        assert!(events.recv().await.is_none());
     }
 }

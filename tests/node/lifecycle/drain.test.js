@@ -149,6 +149,8 @@ describe("a single node", () => {
     const sockets = [];
     try {
       for (const transport of Object.values(TRANSPORTS)) sockets.push(await connect(node.url, transport));
+      await join(sockets[0], "theirs");
+      await until(() => receiver.of("room.occupied").some(({ data }) => data.room === "theirs"), "occupied");
       const idle = await connect(node.url, TRANSPORTS.websocket);
       const acks = sockets.map((socket) => ask(socket, "order", 42));
       const ends = sockets.map((socket) => next(socket, "disconnect"));
@@ -167,6 +169,8 @@ describe("a single node", () => {
       await endsWith(node, 0);
       assert.equal(receiver.of("disconnected").length, 4);
       for (const { data } of receiver.of("disconnected")) assert.equal(data.reason, "server shutting down");
+      // Nobody waits any more whether somebody comes back to the room.
+      assert.equal(receiver.of("room.vacated").filter(({ data }) => data.room === "theirs").length, 1);
       assert.deepEqual(receiver.problems, []);
     } finally {
       sockets.forEach((socket) => socket.disconnect());

@@ -67,6 +67,11 @@ impl Shell {
         *self.listener.lock() = Some(sender);
         receiver
     }
+
+    /// The receiver ends. The other owners tell what would have gone to it, once they hear that this node is gone.
+    pub(crate) fn stop_listening(&self) {
+        *self.listener.lock() = None;
+    }
 }
 
 /// How far the walk over what this node has itself has come.

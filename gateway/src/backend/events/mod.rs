@@ -12,11 +12,13 @@ mod reply;
 mod share;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use roomcast_adapter::{AdapterFactory, TraceContext};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::calls::Calls;
@@ -107,6 +109,8 @@ pub(crate) struct Events {
     calls: Arc<Calls>,
     checks: Checks,
     tracer: Tracer,
+    /// The adapter, and the task that takes what happens in the cluster from it.
+    watching: Mutex<Option<(Weak<dyn AdapterFactory>, JoinHandle<()>)>>,
 }
 
 /// What a backend said to a client that asks to be let in.
@@ -126,7 +130,14 @@ impl Events {
         backends.reload(&config.backends)?;
         let names = ArcSwap::from_pointee(Names::of(config));
         let tracer = calls.tracer().clone();
-        Ok(Arc::new(Self { backends, names, calls, checks: Checks::default(), tracer }))
+        Ok(Arc::new(Self {
+            backends,
+            names,
+            calls,
+            checks: Checks::default(),
+            tracer,
+            watching: Mutex::default(),
+        }))
     }
 
     /// Goes by another configuration. When a backend cannot be used as it says, none changes, and the log says why.
@@ -244,11 +255,19 @@ impl Events {
 
     /// Tells backends what happens in the cluster, until the adapter ends.
     pub(crate) fn watch(self: &Arc<Self>, factory: &Arc<dyn AdapterFactory>) {
-        tokio::spawn(presence::run(Arc::clone(self), factory.presence()));
+        let task = tokio::spawn(presence::run(Arc::clone(self), factory.presence()));
+        *self.watching.lock() = Some((Arc::downgrade(factory), task));
     }
 
-    /// Waits until everything is delivered, for a while at most.
+    /// The node ends, and has no sockets any more. Waits until everything is delivered: also that their rooms are vacated.
     pub(crate) async fn drain(&self) {
+        let watching = self.watching.lock().take();
+        if let Some((factory, task)) = watching {
+            if let Some(factory) = factory.upgrade() {
+                factory.end_presence();
+            }
+            let _ = task.await;
+        }
         self.backends.drain().await;
     }
 

@@ -250,6 +250,8 @@ impl AdapterFactory for Factory {
         mpsc::channel(1).1
     }
 
+    fn end_presence(&self) {}
+
     fn tap(&self) -> &Arc<Tap> {
         self.1.tap()
     }
