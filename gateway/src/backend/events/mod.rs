@@ -102,6 +102,9 @@ impl Names {
     }
 }
 
+/// The adapter, and the task that takes what happens in the cluster from it.
+type Watching = (Weak<dyn AdapterFactory>, JoinHandle<()>);
+
 /// The events of one node.
 pub(crate) struct Events {
     backends: Arc<Backends>,
@@ -109,8 +112,7 @@ pub(crate) struct Events {
     calls: Arc<Calls>,
     checks: Checks,
     tracer: Tracer,
-    /// The adapter, and the task that takes what happens in the cluster from it.
-    watching: Mutex<Option<(Weak<dyn AdapterFactory>, JoinHandle<()>)>>,
+    watching: Mutex<Option<Watching>>,
 }
 
 /// What a backend said to a client that asks to be let in.
