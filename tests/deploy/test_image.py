@@ -28,7 +28,9 @@ from support import (
 )
 
 # What the build reads: all that git has of these.
-SOURCES = ["Cargo.toml", "Cargo.lock", "LICENSE*", "adapter", "gateway", "protocol", "tests/Cargo.toml", "tests/src"]
+SOURCES = ["Cargo.toml", "Cargo.lock", "LICENSE*", "adapter", "gateway", "protocol"]
+# Members of the workspace are read, too, even if nothing is built of them.
+SOURCES += ["tests/Cargo.toml", "tests/src", "tests/instructions"]
 
 
 class Buildah:
@@ -77,6 +79,8 @@ class Dockerfile(unittest.TestCase):
             buildah.build(ROOT, "FROM scratch\nCOPY . /\n", "--ignorefile", ROOT / ".dockerignore")
             buildah("from", "roomcast")
             mounted = Path(buildah("mount", "roomcast-working-container").strip())
+            members = json.loads(run("cargo", "metadata", "--locked", "--no-deps", "--format-version", "1", cwd=mounted))
+            self.assertEqual(len(members["workspace_members"]), len(workspace()["workspace_members"]))
             found = {str(path.relative_to(mounted)) for path in mounted.rglob("*") if path.is_file()}
         tracked = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *SOURCES, cwd=ROOT).split("\n")
         expected = {path for path in tracked if path and (ROOT / path).exists()}
@@ -158,7 +162,7 @@ class Image(unittest.TestCase):
         self.assertIn(b"configuration ok (roomcast.toml)", output)
 
     def test_without_settings_clients_reach_it_from_outside_and_the_api_does_not(self):
-        output = self.buildah("run", "--isolation", "chroot", "roomcast-working-container", "--", "/usr/local/bin/roomcast", "check")
+        output = run(*self.buildah.in_container("/usr/local/bin/roomcast", "check"))
         self.assertIn("http://0.0.0.0:3000/socket.io/", output)
         self.assertIn("http://127.0.0.1:3001", output)
 
