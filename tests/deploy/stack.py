@@ -68,7 +68,8 @@ class Stack:
         """The service's own, but nodes listen at their address alone: all of them are in one network here."""
         environment = dict(self.services[name].get("environment") or {})
         if name.startswith("roomcast"):
-            environment |= {f"ROOMCAST__{key}__LISTEN": f"{self.addresses[name]}:{port}" for key, port in (("PUBLIC", 3000), ("API", 3001))}
+            environment["ROOMCAST__PUBLIC__LISTEN"] = f"{self.addresses[name]}:3000"
+            environment["ROOMCAST__API__LISTEN"] = f"{self.addresses[name]}:3001"
         return environment
 
     def inside(self, name, command):
@@ -165,12 +166,14 @@ class Stack:
             client.receive({f'42["news","{name}"]' for name in nodes})
             client.close()
 
-        prometheus = f"http://{self.addresses['prometheus']}:9090/api/v1"
-        up = 'count(up{namespace="compose",job="roomcast"} == 1)'
-        query = f"{prometheus}/query?query={urllib.request.quote(up)}"
-        value = lambda: [result["value"][1] for result in json.loads(ask(query)[2])["data"]["result"]]
-        self.until(lambda: value() == [str(len(nodes))], "metrics of every node")
-        rules = [rule for group in json.loads(ask(f"{prometheus}/rules")[2])["data"]["groups"] for rule in group["rules"]]
+        prometheus = f"http://{self.addresses['prometheus']}:9090"
+        # It has no health that anybody waits for.
+        self.until(lambda: answers(f"{prometheus}/-/ready"), "Prometheus")
+        up = urllib.request.quote('count(up{namespace="compose",job="roomcast"} == 1)')
+        seen = lambda: json.loads(ask(f"{prometheus}/api/v1/query?query={up}")[2])["data"]["result"]
+        self.until(lambda: [result["value"][1] for result in seen()] == [str(len(nodes))], "metrics of every node")
+        groups = json.loads(ask(f"{prometheus}/api/v1/rules")[2])["data"]["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
         assert len(rules) > 20 and all(rule["health"] in ("ok", "unknown") for rule in rules), rules
 
     def stop(self):
@@ -242,6 +245,13 @@ def ask(url, body=None, headers=(), context=None):
         answer = error
     with answer:
         return answer.status, {key.lower(): value for key, value in answer.headers.items()}, answer.read().decode()
+
+
+def answers(url):
+    try:
+        return ask(url)[0] == 200
+    except OSError:
+        return False
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import { stopAll } from "../helpers/cluster.js";
 import { next, pause, until } from "../helpers/deadline.js";
 import { passed } from "../helpers/forwards.js";
 import { SecurePoll, secureRequest } from "../helpers/https.js";
-import { Ws } from "../helpers/raw.js";
+import { Ws, wsUrl } from "../helpers/raw.js";
 import { backendOf, configuration, startReceiver } from "../helpers/receiver.js";
 
 const ca = authority.pem;
@@ -70,7 +70,7 @@ export function balancerTests(kind, { asksNodes, http2 }) {
       test("a node dies: its clients go on at the others, all by themselves", () => movesOn(balancer, nodes, stoppers));
     });
 
-    test(`${kind}, ${variant}: a node learns the address of a client, whatever that says`, () => knowsAddresses(kind, variant, env));
+    test(`${kind}, ${variant}: a node learns the address of a client, whatever that says`, () => knowsAddresses(start));
     if (readsRequests) {
       test(`${kind}, ${variant}: a node drains, and nobody is refused`, () => drains(start, { asksNodes }));
       test(`${kind}, ${variant}: what a full node refuses, others take`, () => goesPastFullNode(start));
@@ -173,8 +173,8 @@ async function speaksHttp2(balancer, offers) {
     const poll = await open({ ":method": "GET", ":path": `${path}polling` });
     assert.deepEqual([poll.status, poll.bytes.toString("latin1", 0, 2)], [200, "0{"]);
     if (offers === "polling") return;
-    const websocket = { ":method": "CONNECT", ":protocol": "websocket", ":path": `${path}websocket`, "sec-websocket-version": "13" };
-    const socket = await open(websocket);
+    const websocket = { ":method": "CONNECT", ":protocol": "websocket", ":path": `${path}websocket` };
+    const socket = await open({ ...websocket, "sec-websocket-version": "13" });
     // A text frame of less than 126 bytes.
     assert.deepEqual([socket.status, socket.bytes[0], socket.bytes.toString("latin1", 2, 4)], [200, 0x81, "0{"]);
     socket.stream.close();
@@ -283,7 +283,7 @@ async function drains(start, { asksNodes }) {
 }
 
 /** The judge is a backend: it is told who asks to come in. Also of clients whose requests are passed on from node to node. */
-async function knowsAddresses(kind, variant, env) {
+async function knowsAddresses(start) {
   const stoppers = [];
   try {
     const broker = await startOwnBroker("redis");
@@ -293,7 +293,7 @@ async function knowsAddresses(kind, variant, env) {
     const { file } = configuration({ backend: { main: backendOf(receiver) }, namespace: [{ name: "/", connect: "main" }] });
     // Where the balancers' connections come from. Clients have other addresses.
     const trusted = { ROOMCAST__PUBLIC__TRUSTED_PROXIES: "127.0.0.1" };
-    const { nodes, balancer } = await startOf(kind, variant, env)(stoppers, () => ({ adapter: broker, file, env: trusted }));
+    const { nodes, balancer } = await start(stoppers, () => ({ adapter: broker, file, env: trusted }));
     await allNodesTake(balancer, nodes);
     const spoofed = { "x-forwarded-for": "203.0.113.7", forwarded: "for=203.0.113.7", "x-real-ip": "203.0.113.7" };
     const localAddress = "127.77.1.5";
@@ -301,11 +301,11 @@ async function knowsAddresses(kind, variant, env) {
       const poll = await SecurePoll.open(balancer, { ca, localAddress, headers });
       assert.match(await poll.connect(), /^40/);
       await poll.close();
-      const socket = new Ws(`${balancer.url.replace("https", "wss")}/socket.io/?EIO=4&transport=websocket`, { ca, localAddress, headers });
+      const socket = new Ws(wsUrl(balancer), { ca, localAddress, headers });
       assert.match(await socket.receive(), /^0/);
       socket.send("40");
       assert.match(await socket.receive(), /^40/);
-      socket.socket.terminate();
+      socket.terminate();
     }
     assert.equal(receiver.events.length, 4);
     for (const { data } of receiver.events) assert.equal(data.peer.replace(/:\d+$/, ""), localAddress);

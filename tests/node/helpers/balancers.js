@@ -29,7 +29,10 @@ export const BALANCERS = {
   },
   nginx: {
     extension: "conf",
-    command: async (file) => [await program("nginx", "nginx-light"), ["-e", "stderr", "-g", "daemon off; pid nginx.pid;", "-c", file]],
+    command: async (file) => {
+      const here = `daemon off; pid ${path.dirname(file)}/nginx.pid;`;
+      return [await program("nginx", "nginx-light"), ["-e", "stderr", "-g", here, "-c", file]];
+    },
     node: (number) => `192.0.2.${number}:`,
     listener: { 80: "listen 80", 443: "listen 443" },
     bind: (port) => `listen 127.0.0.1:${port}`,
