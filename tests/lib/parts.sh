@@ -31,10 +31,24 @@ parts=(
   "load|connections, echoes, rooms, clusters and slow clients under load, release build"
 )
 
+# Not among those that run when none is chosen, each with its reason.
+on_demand=(
+  # Its baselines are to be taken on a quiet machine first: UPDATE_GOLDEN=1 ./tests/run bench
+  bench
+)
+
+default_parts() { local name; part_names | while read -r name; do [[ " ${on_demand[*]} " == *" $name "* ]] || echo "$name"; done; }
 part_names() { printf '%s\n' "${parts[@]%%|*}"; }
 part_text() { local line; for line in "${parts[@]}"; do [[ ${line%%|*} == "$1" ]] && echo "${line#*|}"; done; return 0; }
 is_part() { part_names | grep -qxF -- "$1"; }
-list_parts() { local line; for line in "${parts[@]}"; do printf '%-12s %s\n' "${line%%|*}" "${line#*|}"; done; }
+list_parts() {
+  local line name note
+  for line in "${parts[@]}"; do
+    name=${line%%|*} note=
+    [[ " ${on_demand[*]} " != *" $name "* ]] || note=" (on demand)"
+    printf '%-12s %s%s\n' "$name" "${line#*|}" "$note"
+  done
+}
 
 # Features that the default build of a crate leaves out and that are code of ours all the same.
 adapter_features=roomcast-adapter/conformance,roomcast-adapter/redis,roomcast-adapter/nats,roomcast-adapter/simulation,roomcast-adapter/bench
