@@ -78,7 +78,8 @@ part_docs() {
 part_unit() {
   need_cargo
   if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run --workspace --no-fail-fast
+    # Failures once more after the summary of thousands of tests.
+    cargo nextest run --workspace --no-fail-fast --failure-output immediate-final
   else
     cargo test --workspace --all-targets --no-fail-fast
   fi
