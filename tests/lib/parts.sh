@@ -78,9 +78,11 @@ part_docs() {
 part_unit() {
   need_cargo
   if cargo nextest --version >/dev/null 2>&1; then
-    # Failures once more after the summary of thousands of tests.
-    cargo nextest run --workspace --no-fail-fast --failure-output immediate-final
+    # Tests that need a broker are the next part's. Failures once more after the summary of a thousand tests.
+    cargo nextest run --workspace --no-fail-fast --failure-output immediate-final \
+      -E 'not (package(roomcast-adapter) and kind(test) and binary(/redis|nats/))'
   else
+    need_brokers
     cargo test --workspace --all-targets --no-fail-fast
   fi
   cargo test --workspace --doc --no-fail-fast
