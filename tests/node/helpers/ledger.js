@@ -8,6 +8,8 @@ import { TRANSPORTS, client } from "./clients.js";
 export class Ledger {
   constructor(url, room) {
     Object.assign(this, { url, room, members: [], emits: [], closes: [], returns: [], reasons: {}, errors: 0 });
+    /** By seq, when the last member got it. */
+    this.lastReceipts = [];
   }
 
   /** Opens clients, so many of each transport; ready when all are in the room. */
@@ -23,7 +25,11 @@ export class Ledger {
     const socket = client(this.url, { reconnection: true, ...TRANSPORTS[transport], ...options });
     const member = { transport, socket, stays: [], received: new Set(), twice: 0, returning: false };
     this.members.push(member);
-    socket.on("n", (seq) => (member.received.has(seq) ? member.twice++ : member.received.add(seq)));
+    socket.on("n", (seq) => {
+      if (member.received.has(seq)) member.twice++;
+      member.received.add(seq);
+      this.lastReceipts[seq] = performance.now();
+    });
     socket.io.on("reconnect_error", () => this.errors++);
     socket.on("disconnect", (reason) => {
       const stay = member.stays.at(-1);
@@ -88,9 +94,9 @@ export class Ledger {
     return lost;
   }
 
-  /** What everybody still has to get. */
-  get owed() {
-    return this.lost(0).length;
+  /** The longest that an accepted emit was seen on its way, in milliseconds. */
+  get slowest() {
+    return Math.max(0, ...this.accepted.map(({ seq, acceptedAt }) => (this.lastReceipts[seq] ?? acceptedAt) - acceptedAt));
   }
 
   close() {
