@@ -144,14 +144,17 @@ class Stack:
         behind_tls = "roomcast" not in self.services
         base = "https://localhost" if behind_tls else f"http://{self.addresses['roomcast']}:3000"
         context = ssl.create_default_context(cafile=self.config["secrets"]["certificate"]["file"]) if behind_tls else None
-        clients = [Client(base, context)]
-        self.until(lambda: clients[0].try_to_connect(), "client")
-        seen = {clients[0].node}
-        while len(seen) < len(nodes):
-            assert len(clients) < 100, f"only {seen} of {nodes} get clients"
-            clients.append(Client(base, context))
-            assert clients[-1].try_to_connect()
-            seen.add(clients[-1].node)
+        clients = {}
+
+        def every_node_has_a_client():
+            # Balancers find out at different times that a node is ready.
+            client = Client(base, context)
+            if client.try_to_connect() and clients.setdefault(client.node, client) is not client:
+                client.close()
+            return len(clients) == len(nodes)
+
+        self.until(every_node_has_a_client, f"client at each of {nodes}")
+        clients = clients.values()
         for client in clients:
             client.join("lobby")
 
