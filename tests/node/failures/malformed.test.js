@@ -16,10 +16,12 @@ const VERSION = 2;
 const KIND = 3;
 const TAG = 4;
 const TAG_LENGTH = 4;
-/** Of a broadcast in "/": behind the head and the namespace. */
-const NUMBER = 16 + 5;
+const HEAD = 16;
 const HEARTBEAT = 1;
-const BROADCAST = 3;
+/** An emit, and one that tells its age, as nodes send it once they know that all others read it. */
+const BROADCASTS = [3, 48];
+/** In front of what such a one has of an emit: whether a trace follows, and four bytes of age. */
+const AGE = 5;
 const BUCKETS = 64;
 const REASONS = ["foreign", "version", "truncated", "invalid"];
 
@@ -75,9 +77,11 @@ for (const kind of SINGLE_KINDS) {
       try {
         await join(member, "numbers");
         const received = record(member, "fence");
-        const broadcast = (await realMessages(cluster.deployment, a, "numbers")).get(BROADCAST);
+        const broadcast = broadcastOf(await realMessages(cluster.deployment, a, "numbers"));
         const spoilt = Buffer.from(broadcast.subarray(0, broadcast.length - 1));
-        spoilt.fill(0xff, NUMBER, NUMBER + 8);
+        // Behind the namespace, which is its length and "/".
+        const number = emitAt(broadcast) + 5;
+        spoilt.fill(0xff, number, number + 8);
         const before = await malformed(b);
         await cluster.deployment.publish("all", [spoilt]);
         await until(async () => (await malformed(b)) > before, "a malformed message");
@@ -134,9 +138,14 @@ async function realMessages(deployment, a, room) {
     await accepted(a, "/v1/emit", { event: "overheard", args: [1, "two"], to: { rooms: [room, "another"] } });
   };
   const kinds = (payloads) => new Map(payloads.filter(said).map((payload) => [payload[KIND], payload]));
-  const enough = (payloads) => kinds(payloads).has(HEARTBEAT) && kinds(payloads).has(BROADCAST) && kinds(payloads).size >= 3;
+  const enough = (payloads) => kinds(payloads).has(HEARTBEAT) && broadcastOf(kinds(payloads)) && kinds(payloads).size >= 3;
   return kinds(await overhear(deployment, act, enough));
 }
+
+const broadcastOf = (messages) => BROADCASTS.map((kind) => messages.get(kind)).findLast((message) => message);
+
+/** Where the emit begins in a message that carries one: its namespace. */
+const emitAt = (broadcast) => (broadcast[KIND] === BROADCASTS[0] ? HEAD : HEAD + AGE);
 
 /** Everything that can be wrong with a message and is seen before it has an effect. */
 function spoilt(messages) {
@@ -154,10 +163,10 @@ function spoilt(messages) {
   const heartbeat = messages.get(HEARTBEAT);
   for (let length = 1; length < heartbeat.length; length++) bad.push(heartbeat.subarray(0, length));
   bad.push(Buffer.concat([heartbeat, Buffer.from([0])]));
-  const broadcast = messages.get(BROADCAST);
+  const broadcast = broadcastOf(messages);
   for (let length = 1; length < broadcast.length; length += 3) bad.push(broadcast.subarray(0, length));
   // A text that claims to be of four gigabytes, in front of much that is not.
-  const head = broadcast.subarray(0, heartbeat.length);
+  const head = broadcast.subarray(0, emitAt(broadcast));
   bad.push(Buffer.concat([head, Buffer.alloc(4, 0xff), Buffer.alloc(500_000)]));
   return bad;
 }
