@@ -17,6 +17,10 @@ use crate::websocket::{OpCode, write_header};
 /// Separates the packets of a polling payload (Engine.IO v4).
 const RECORD_SEPARATOR: u8 = 0x1e;
 
+/// What a text is put together from: `4`, the type, attachments and a hyphen, a namespace and a comma, an id, and at most
+/// five parts of data.
+const MAX_PARTS: usize = 12;
+
 /// One packet, as the WebSocket frames that carry it.
 #[derive(Debug)]
 pub struct EncodedPacket {
@@ -96,7 +100,7 @@ impl EncodedPacket {
         let digit = [kind.digit()];
         let (mut count, mut number) = (Decimal::new(), Decimal::new());
         let long;
-        let mut parts = arrayvec::ArrayVec::<&[u8], 11>::new();
+        let mut parts = arrayvec::ArrayVec::<&[u8], MAX_PARTS>::new();
         parts.push(b"4");
         parts.push(&digit);
         if !attachments.is_empty() {
@@ -275,6 +279,10 @@ mod tests {
         assert_eq!(records(&EncodedPacket::ack("/", AckId::from(7), &args)), r#"437[1,"a"]"#);
         assert_eq!(records(&EncodedPacket::connect("/", r#"{"sid":"x"}"#)), r#"40{"sid":"x"}"#);
         assert_eq!(records(&EncodedPacket::disconnect("/admin")), "41/admin,");
+        assert_eq!(
+            records(&EncodedPacket::event("/a", Some(AckId::from(5)), "e", &binary_args())),
+            "451-/a,5[\"e\",\"x\",{\"_placeholder\":true,\"num\":0}]\x1ebAQIDBA=="
+        );
         assert_eq!(
             records(&EncodedPacket::event("/", None, "e", &binary_args())),
             "451-[\"e\",\"x\",{\"_placeholder\":true,\"num\":0}]\x1ebAQIDBA=="
