@@ -5,10 +5,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use roomcast_protocol::socketio::EncodedPacket;
 
 use crate::id::SocketId;
@@ -114,6 +115,8 @@ pub enum Push {
 #[derive(Debug)]
 pub struct Mailbox {
     limits: MailboxLimits,
+    /// The connection task wants to be woken by what comes. Set under the lock.
+    asleep: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -124,7 +127,7 @@ struct Inner {
     state: State,
     /// False while the transport has bytes that it could not write, or no poll to answer.
     writable: bool,
-    /// Set while the connection task sleeps.
+    /// The connection task's.
     waker: Option<Waker>,
     /// The sleeping task cannot write: packets do not wake it.
     urgent_only: bool,
@@ -151,7 +154,7 @@ impl Mailbox {
             urgent_only: false,
             urgent: false,
         };
-        Arc::new(Self { limits, inner: Mutex::new(inner) })
+        Arc::new(Self { limits, asleep: AtomicBool::new(false), inner: Mutex::new(inner) })
     }
 
     /// Queues a packet, or says why not. Never waits.
@@ -177,12 +180,12 @@ impl Mailbox {
             inner.bytes = 0;
             inner.items.push_back(Item::Close(CloseCause::SlowConsumer));
             inner.urgent = true;
-            wake(inner);
+            self.wake(inner);
             return Push::Overflowed;
         }
         inner.bytes += len;
         inner.items.push_back(Item::Packet(Arc::clone(outgoing)));
-        wake(inner);
+        self.wake(inner);
         Push::Queued
     }
 
@@ -202,7 +205,7 @@ impl Mailbox {
         if inner.state == State::Open {
             inner.items.push_back(item);
             inner.urgent = true;
-            wake(inner);
+            self.wake(inner);
         }
     }
 
@@ -214,22 +217,27 @@ impl Mailbox {
             return Poll::Ready(());
         }
         inner.urgent_only = true;
-        inner.register(cx);
+        self.sleep(&mut inner, cx);
         Poll::Pending
     }
 
-    /// The consumer's side: appends everything that waits to `batch`, or registers the task to be woken by the next
-    /// push. While the task runs nobody wakes it, so it must call this last, until it gets `Pending`.
+    /// The consumer's side: the task runs, and will look. Until it has, nobody wakes it, least of all its own handlers by
+    /// what they answer.
+    pub fn rouse(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// The consumer's side: appends everything that waits to `batch`. Either way the next push wakes the task: it need not
+    /// look again before it sleeps.
     pub fn poll_take(&self, cx: &mut Context<'_>, batch: &mut VecDeque<Item>) -> Poll<()> {
         let mut inner = self.inner.lock();
         inner.urgent_only = false;
+        self.sleep(&mut inner, cx);
         if inner.items.is_empty() {
-            inner.register(cx);
             return Poll::Pending;
         }
         inner.bytes = 0;
         inner.urgent = false;
-        inner.waker = None;
         if batch.is_empty() {
             std::mem::swap(&mut inner.items, batch);
             // Keep no buffer for the next burst: most connections are idle most of the time.
@@ -267,31 +275,32 @@ impl Mailbox {
         let inner = self.inner.lock();
         (inner.items.len(), inner.bytes)
     }
-}
 
-impl Inner {
-    fn register(&mut self, cx: &Context<'_>) {
-        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            self.waker = Some(cx.waker().clone());
+    /// From here on the task has to be woken. The lock is held: whoever pushes next sees it.
+    fn sleep(&self, inner: &mut Inner, cx: &Context<'_>) {
+        if !inner.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            inner.waker = Some(cx.waker().clone());
         }
+        self.asleep.store(true, Ordering::Relaxed);
     }
-}
 
-/// Wakes the task outside the lock, if it sleeps and can do something.
-fn wake(mut inner: parking_lot::MutexGuard<'_, Inner>) {
-    if inner.urgent_only && !inner.urgent {
-        return;
-    }
-    let waker = inner.waker.take();
-    drop(inner);
-    if let Some(waker) = waker {
-        waker.wake();
+    /// Wakes the task outside the lock, if it sleeps and can do something.
+    fn wake(&self, inner: MutexGuard<'_, Inner>) {
+        if !self.asleep.load(Ordering::Relaxed) || (inner.urgent_only && !inner.urgent) {
+            return;
+        }
+        self.asleep.store(false, Ordering::Relaxed);
+        let waker = inner.waker.clone();
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use std::task::Wake;
 
     use roomcast_protocol::socketio::Args;
@@ -335,6 +344,23 @@ mod tests {
         assert!(mailbox.poll_take(&mut Context::from_waker(&waker), &mut batch).is_ready());
         assert_eq!(batch.len(), 3);
         assert_eq!(mailbox.depth(), (0, 0));
+    }
+
+    /// What handlers answer while their connection runs is taken in the same turn.
+    #[test]
+    fn a_task_that_runs_is_not_woken_by_what_it_is_about_to_take() {
+        let wakes = Arc::new(CountWakes(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&wakes));
+        let (mailbox, mut batch) = (mailbox(10, 1000), VecDeque::new());
+        let cx = &mut Context::from_waker(&waker);
+        assert!(mailbox.poll_take(cx, &mut batch).is_pending());
+        mailbox.rouse();
+        assert_eq!(mailbox.push(&packet(false)), Push::Queued);
+        assert!(mailbox.poll_take(cx, &mut batch).is_ready());
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
+        // It sleeps without another look.
+        assert_eq!(mailbox.push(&packet(false)), Push::Queued);
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Received {
     fn of_packet(packet: &EncodedPacket) -> Self {
         let mut messages = packet.messages();
         let (_, first) = messages.next().expect("a packet has a message");
-        let attachments = messages.map(|(_, payload)| payload.clone()).collect();
+        let attachments = messages.map(|(_, payload)| Bytes::copy_from_slice(payload)).collect();
         let text = std::str::from_utf8(first).expect("the first message is text");
         let rest = text.strip_prefix("42").or_else(|| text.strip_prefix("45")).expect("an event");
         let rest = rest.split_once('-').filter(|_| text.starts_with("45")).map_or(rest, |(_, rest)| rest);

@@ -478,9 +478,16 @@ impl Core {
         }
     }
 
-    /// Carries out what waited in the mailbox.
-    pub(super) fn handle_mail(&mut self, items: &mut VecDeque<Item>, now: Instant, cx: &mut Context<'_>) {
+    /// Carries out what waited in the mailbox. True if it was more than packets to write.
+    pub(super) fn handle_mail(
+        &mut self,
+        items: &mut VecDeque<Item>,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let mut commanded = false;
         while let Some(item) = items.pop_front() {
+            commanded |= !matches!(item, Item::Packet(_));
             match item {
                 // After its end a session sends nothing more.
                 Item::Packet(_) if !self.session.is_open() => {}
@@ -500,6 +507,7 @@ impl Core {
                 }
             }
         }
+        commanded
     }
 
     fn handle_packet(&mut self, outgoing: Arc<Outgoing>, cx: &mut Context<'_>) {

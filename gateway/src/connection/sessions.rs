@@ -1,12 +1,12 @@
 //! The sessions of this node by id: how a request finds its connection.
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use hashbrown::HashTable;
 use parking_lot::RwLock;
 use roomcast_adapter::{NodeTag, SocketId};
 use tokio::sync::mpsc;
@@ -62,7 +62,8 @@ pub(crate) struct Session {
 
 /// All sessions of the node.
 pub(crate) struct Sessions {
-    shards: [RwLock<HashMap<SessionId, Session>>; SHARDS],
+    /// A session is its own key: each id is kept once.
+    shards: [RwLock<HashTable<Session>>; SHARDS],
     hasher: RandomState,
     count: AtomicUsize,
 }
@@ -76,8 +77,11 @@ impl Sessions {
         }
     }
 
-    fn shard(&self, id: &SessionId) -> &RwLock<HashMap<SessionId, Session>> {
-        &self.shards[self.hasher.hash_one(id) as usize % SHARDS]
+    /// The shard of an id, and the hash to find it there by.
+    fn shard(&self, id: SessionId) -> (&RwLock<HashTable<Session>>, u64) {
+        let hash = self.hasher.hash_one(id);
+        // Bits that the table does not use: it takes the lowest and the seven highest.
+        (&self.shards[(hash >> 40) as usize % SHARDS], hash)
     }
 
     /// Takes a place, if fewer than `max` are taken. It is given back by `remove` or `release`.
@@ -93,24 +97,34 @@ impl Sessions {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Enters a session, in a place that was reserved.
+    /// Enters a session, in a place that was reserved, or instead of the entry that it has.
     pub(crate) fn insert(&self, session: Session) {
         let id = session.shared.id;
-        self.shard(&id).write().insert(id, session);
+        let (shard, hash) = self.shard(id);
+        let mut shard = shard.write();
+        match shard.find_mut(hash, |entry| entry.shared.id == id) {
+            Some(entry) => *entry = session,
+            None => {
+                shard.insert_unique(hash, session, |entry| self.hasher.hash_one(entry.shared.id));
+            }
+        }
     }
 
-    pub(crate) fn get(&self, id: &SessionId) -> Option<Session> {
-        self.shard(id).read().get(id).cloned()
+    pub(crate) fn get(&self, id: SessionId) -> Option<Session> {
+        let (shard, hash) = self.shard(id);
+        shard.read().find(hash, |entry| entry.shared.id == id).cloned()
     }
 
-    pub(crate) fn remove(&self, id: &SessionId) {
-        let mut shard = self.shard(id).write();
-        if shard.remove(id).is_some() {
+    pub(crate) fn remove(&self, id: SessionId) {
+        let (shard, hash) = self.shard(id);
+        let mut shard = shard.write();
+        if let Ok(entry) = shard.find_entry(hash, |entry| entry.shared.id == id) {
+            entry.remove();
             self.release();
         }
         // Memory that a peak needed is given back when it is over.
         if shard.capacity() > 64 && shard.len() < shard.capacity() / 8 {
-            shard.shrink_to_fit();
+            shard.shrink_to_fit(|entry| self.hasher.hash_one(entry.shared.id));
         }
     }
 
@@ -121,7 +135,7 @@ impl Sessions {
     /// Calls `each` for every session.
     pub(crate) fn for_each(&self, mut each: impl FnMut(&Session)) {
         for shard in &self.shards {
-            shard.read().values().for_each(&mut each);
+            shard.read().iter().for_each(&mut each);
         }
     }
 }

@@ -275,7 +275,7 @@ impl Connection {
         }
     }
 
-    /// What others have put into the mailbox.
+    /// What others have put into the mailbox. True if there is more to do about it than to write it.
     fn poll_mail(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let (can_take, writable) = match &self.link {
             Link::Polling(polling) => (polling.is_pending(), polling.is_pending()),
@@ -291,8 +291,7 @@ impl Connection {
         if mailbox.poll_take(cx, &mut mail).is_pending() {
             return false;
         }
-        self.core.handle_mail(&mut mail, now, cx);
-        true
+        self.core.handle_mail(&mut mail, now, cx)
     }
 
     fn set_writable(&mut self, writable: bool) {
@@ -388,7 +387,8 @@ impl Connection {
                     self.core.session.handle_polling_error();
                 }
                 self.set_writable(false);
-                answered.is_none()
+                // Either the session ends, or the mailbox has to know that only what is urgent can be done now.
+                true
             }
             Link::WebSocket(_) => self.flush_websocket(cx),
             Link::Polling(_) | Link::Gone => false,
@@ -416,10 +416,14 @@ impl Connection {
     }
 
     /// Lets the timer run to the next deadline. True if it was reached.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+    fn poll_timer(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let Some(deadline) = self.core.deadline() else {
             return false;
         };
+        // It runs and will wake this task, which is always the same one: nothing of it is touched for a delivery.
+        if self.armed.is_some_and(|armed| now < armed && armed <= deadline) {
+            return false;
+        }
         // A timer that is early is set again when it fires: most deadlines only move away.
         if self.armed.is_none_or(|armed| deadline < armed) {
             self.timer.as_mut().reset(deadline.into());
@@ -444,13 +448,14 @@ impl Future for Connection {
         let this = &mut *self;
         for _ in 0..TURNS {
             let now = Instant::now();
+            this.core.shared.mailbox.rouse();
             let mut progress = this.poll_commands(now, cx);
             progress |= this.core.poll_waiting(cx);
             progress |= this.poll_transport(now, cx);
             progress |= this.poll_probe(now, cx);
             progress |= this.carry_out(cx);
             progress |= this.poll_mail(now, cx);
-            progress |= this.poll_timer(cx);
+            progress |= this.poll_timer(now, cx);
             progress |= this.core.leave_if_settled(now, cx);
             progress |= this.carry_out(cx);
             progress |= this.flush(cx);
@@ -473,7 +478,7 @@ impl Drop for Connection {
         self.core.abandon();
         let shared = &self.core.shared;
         shared.mailbox.end();
-        self.core.engine.sessions.remove(&shared.id);
+        self.core.engine.sessions.remove(shared.id);
         shared.place.into_iter().for_each(|place| self.core.engine.limits.leave(place));
         self.core.engine.metrics.connections.of(metrics_transport(shared.transport())).dec();
     }

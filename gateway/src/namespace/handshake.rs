@@ -6,9 +6,44 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, Uri, header};
 
+/// Headers that most requests have. Their names would be half of what a session keeps of its request: each is one control
+/// character there, which is no name (RFC 9110, section 5.1).
+const COMMON: [&str; 29] = [
+    "host",
+    "connection",
+    "upgrade",
+    "sec-websocket-version",
+    "sec-websocket-key",
+    "sec-websocket-extensions",
+    "sec-websocket-protocol",
+    "user-agent",
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "accept-charset",
+    "cache-control",
+    "pragma",
+    "origin",
+    "referer",
+    "cookie",
+    "authorization",
+    "content-type",
+    "content-length",
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "sec-ch-ua",
+    "sec-ch-ua-mobile",
+    "sec-ch-ua-platform",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+];
+
 /// The request that opened a session. Kept in one piece of memory for as long as the session lives.
 pub struct Handshake {
-    /// The URL's path and query, then `name\0value\0` for each header.
+    /// The URL's path and query, then `name\0value\0` for each header; a name of `COMMON` as the number of its place,
+    /// counted from 1.
     text: Box<str>,
     url_len: usize,
     address: Option<SocketAddr>,
@@ -24,9 +59,14 @@ impl Handshake {
         let mut text = String::with_capacity(url.len() + headers.len() * 48);
         text.push_str(url);
         for (name, value) in headers {
+            match COMMON.iter().position(|common| *common == name.as_str()) {
+                Some(at) => text.push(char::from(at as u8 + 1)),
+                None => text.push_str(name.as_str()),
+            }
+            text.push('\0');
             // Bytes above ASCII are Latin-1 for Node; few headers have any.
-            let value: String = value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
-            text.extend([name.as_str(), "\0", &value, "\0"]);
+            text.extend(value.as_bytes().iter().map(|byte| char::from(*byte)));
+            text.push('\0');
         }
         let issued = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
@@ -46,7 +86,14 @@ impl Handshake {
     /// The headers, in the order in which they came, names in lower case.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut fields = self.text[self.url_len..].split('\0');
-        std::iter::from_fn(move || Some((fields.next()?, fields.next()?)))
+        std::iter::from_fn(move || {
+            let name = fields.next()?;
+            let common = match name.as_bytes() {
+                [code] => COMMON.get(usize::from(*code).wrapping_sub(1)),
+                _ => None,
+            };
+            Some((common.copied().unwrap_or(name), fields.next()?))
+        })
     }
 
     /// The first header of a name, given in lower case.
@@ -134,6 +181,23 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn common_names_take_one_byte_and_are_told_in_full() {
+        let mut headers = HeaderMap::new();
+        for (at, name) in COMMON.iter().enumerate() {
+            headers.insert(*name, HeaderValue::from(at));
+        }
+        // Names of one letter are as they are.
+        headers.insert("a", HeaderValue::from_static("of no list"));
+        let handshake = Handshake::new(&"/".parse().unwrap(), &headers, None, false);
+        for (at, name) in COMMON.iter().enumerate() {
+            assert_eq!(handshake.header(name), Some(&*at.to_string()), "{name}");
+        }
+        assert_eq!(handshake.header("a"), Some("of no list"));
+        let (names, values) = (COMMON.len() * 3 + 3, 10 + (COMMON.len() - 10) * 2 + "of no list".len());
+        assert_eq!(handshake.text.len(), "/".len() + names + values);
+    }
 
     #[test]
     fn keeps_url_and_headers_in_one_piece() {

@@ -59,7 +59,7 @@ impl Node {
             if cut.is_ok() {
                 seen.lock().cut.push(start.elapsed());
             }
-            io.engine().sessions.remove(&shared.id);
+            io.engine().sessions.remove(shared.id);
         });
     }
 

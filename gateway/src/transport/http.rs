@@ -118,7 +118,7 @@ async fn route(
         &engineio::Request { method: request.method(), query, is_upgrade },
         &engine.session.transports,
         |sid| {
-            session = SessionId::parse(sid).and_then(|id| engine.sessions.get(&id));
+            session = SessionId::parse(sid).and_then(|id| engine.sessions.get(id));
             session.as_ref().map(|session| Existing { transport: session.shared.transport() })
         },
     );

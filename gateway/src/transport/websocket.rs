@@ -60,9 +60,11 @@ impl Stream {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Other(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        match (self, slices) {
+            // `send` is cheaper than `writev`, and one frame is what most writes are.
+            (Self::Tcp(stream), [slice]) => Pin::new(stream).poll_write(cx, slice),
+            (Self::Tcp(stream), slices) => Pin::new(stream).poll_write_vectored(cx, slices),
+            (Self::Other(stream), slices) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -90,8 +92,8 @@ pub(crate) struct WebSocket {
     stream: Stream,
     pub(crate) decoder: Decoder,
     pub(crate) compression: Option<Negotiated>,
-    /// Bytes that came together with the handshake.
-    early: Bytes,
+    /// Bytes that came together with the handshake, seldom: boxed.
+    early: Option<Box<Bytes>>,
     /// Bytes of the first queued item that are written already.
     written: usize,
 }
@@ -104,8 +106,8 @@ impl WebSocket {
         compression: Option<Negotiated>,
     ) -> Self {
         let (stream, early) = Stream::from_upgraded(upgraded);
-        // A copy, mostly of nothing: the slice would keep the whole buffer of the HTTP connection.
-        let early = Bytes::copy_from_slice(&early);
+        // A copy: the slice would keep the whole buffer of the HTTP connection.
+        let early = (!early.is_empty()).then(|| Box::new(Bytes::copy_from_slice(&early)));
         if let Stream::Tcp(stream) = &stream {
             // Coalescing is done here, by what waits, and not by the kernel, by time.
             let _ = stream.set_nodelay(true);
@@ -116,14 +118,12 @@ impl WebSocket {
 
     /// Reads what has come. 0: the client has ended the stream.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        if self.early.is_empty() {
+        let Some(early) = &mut self.early else {
             return self.stream.poll_read(cx, buffer);
-        }
-        let len = self.early.len().min(buffer.len());
-        self.early.copy_to_slice(&mut buffer[..len]);
-        if self.early.is_empty() {
-            self.early = Bytes::new();
-        }
+        };
+        let len = early.len().min(buffer.len());
+        early.copy_to_slice(&mut buffer[..len]);
+        self.early.take_if(|early| early.is_empty());
         Poll::Ready(Ok(len))
     }
 
@@ -264,7 +264,7 @@ mod tests {
             stream: Stream::Other(Box::new(stream)),
             decoder: Decoder::new(Role::Server, 1_000, 1, None),
             compression: None,
-            early: Bytes::new(),
+            early: None,
             written: 0,
         };
         let mut wire = WireQueue::default();
@@ -336,7 +336,7 @@ mod tests {
             stream: Stream::Other(Box::new(Keeping { inner, kept: Vec::new() })),
             decoder: Decoder::new(Role::Server, 1_000, 1, None),
             compression: None,
-            early: Bytes::new(),
+            early: None,
             written: 0,
         };
         let (mut wire, metrics) = (WireQueue::default(), Metrics::new());

@@ -139,15 +139,14 @@ enum Heartbeat {
     },
 }
 
+/// A WebSocket is open and has to finish its upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Upgrade {
-    None,
-    /// A WebSocket is open and has to finish by then. Once it has sent its probe, polls are released every
-    /// [`limits::UPGRADE_NOOP_INTERVAL`] so that the client can let go of polling.
-    Probing {
-        until: Instant,
-        release_at: Option<Instant>,
-    },
+struct Probing {
+    /// By then.
+    until: Instant,
+    /// Once it has sent its probe, polls are released every [`limits::UPGRADE_NOOP_INTERVAL`] so that the client can let
+    /// go of polling.
+    release_at: Option<Instant>,
 }
 
 /// The state machine of one session.
@@ -157,7 +156,8 @@ pub struct Session {
     transport: Transport,
     state: State,
     heartbeat: Heartbeat,
-    upgrade: Upgrade,
+    /// Seldom there, and never for long: boxed.
+    upgrade: Option<Box<Probing>>,
     /// A poll waits for its answer.
     poll_pending: bool,
     outputs: ArrayVec<Output, 4>,
@@ -172,7 +172,7 @@ impl Session {
             transport,
             state: State::Open,
             heartbeat,
-            upgrade: Upgrade::None,
+            upgrade: None,
             poll_pending: false,
             outputs: ArrayVec::new(),
         }
@@ -200,7 +200,7 @@ impl Session {
 
     /// True while a WebSocket is trying to take over.
     pub fn is_upgrading(&self) -> bool {
-        self.upgrade != Upgrade::None
+        self.upgrade.is_some()
     }
 
     /// What has to be done next.
@@ -218,11 +218,11 @@ impl Session {
                 Heartbeat::PongBy { deadline, .. } => deadline,
             },
         };
-        let upgrade = match self.upgrade {
-            Upgrade::None => state,
-            Upgrade::Probing { until, release_at } => release_at.map_or(until, |at| at.min(until)),
-        };
-        Some(state.min(upgrade))
+        let upgrade = self
+            .upgrade
+            .as_ref()
+            .map(|probing| probing.release_at.unwrap_or(probing.until).min(probing.until));
+        Some(upgrade.map_or(state, |upgrade| upgrade.min(state)))
     }
 
     /// A text came: the whole of a WebSocket text message, or one record of a polling payload.
@@ -281,19 +281,19 @@ impl Session {
     }
 
     fn handle_probe(&mut self, packet: Option<&Packet<'_>>, now: Instant) {
-        let Upgrade::Probing { release_at, .. } = &mut self.upgrade else {
+        let Some(probing) = &mut self.upgrade else {
             return;
         };
         match packet {
             Some(Packet::Ping("probe")) => {
-                *release_at = Some(now + limits::UPGRADE_NOOP_INTERVAL);
+                probing.release_at = Some(now + limits::UPGRADE_NOOP_INTERVAL);
                 // Many probes may come before the shell looks: one answer is enough, and the outputs are bounded.
                 if !self.outputs.contains(&Output::ProbePong) {
                     self.outputs.push(Output::ProbePong);
                 }
             }
             Some(Packet::Upgrade) => {
-                self.upgrade = Upgrade::None;
+                self.upgrade = None;
                 self.transport = Transport::WebSocket;
                 self.poll_pending = false;
                 self.heartbeat = Heartbeat::PingAt(now + self.config.ping_interval);
@@ -309,23 +309,23 @@ impl Session {
     /// A WebSocket opened to take the session over. False if it must be closed: there is one already, or none is needed.
     #[must_use]
     pub fn handle_probe_opened(&mut self, now: Instant) -> bool {
-        let welcome = self.transport == Transport::Polling
-            && self.upgrade == Upgrade::None
-            && self.state != State::Closed;
+        let welcome =
+            self.transport == Transport::Polling && self.upgrade.is_none() && self.state != State::Closed;
         if welcome {
-            self.upgrade = Upgrade::Probing { until: now + self.config.upgrade_timeout, release_at: None };
+            self.upgrade =
+                Some(Box::new(Probing { until: now + self.config.upgrade_timeout, release_at: None }));
         }
         welcome
     }
 
     /// The probing WebSocket went away, or broke its protocol.
     pub fn handle_probe_lost(&mut self) {
-        self.upgrade = Upgrade::None;
+        self.upgrade = None;
     }
 
     fn abandon_upgrade(&mut self, timed_out: bool) {
         if self.is_upgrading() {
-            self.upgrade = Upgrade::None;
+            self.upgrade = None;
             self.outputs.push(Output::CloseProbe { timed_out });
         }
     }
@@ -405,15 +405,14 @@ impl Session {
                 _ => {}
             },
         }
-        match &mut self.upgrade {
-            Upgrade::Probing { until, .. } if *until <= now => self.abandon_upgrade(true),
-            Upgrade::Probing { release_at: Some(at), .. } if *at <= now => {
-                *at = now + limits::UPGRADE_NOOP_INTERVAL;
-                if self.poll_pending {
-                    self.outputs.push(Output::ReleasePoll);
-                }
+        let Some(probing) = &mut self.upgrade else { return };
+        if probing.until <= now {
+            self.abandon_upgrade(true);
+        } else if probing.release_at.is_some_and(|at| at <= now) {
+            probing.release_at = Some(now + limits::UPGRADE_NOOP_INTERVAL);
+            if self.poll_pending {
+                self.outputs.push(Output::ReleasePoll);
             }
-            _ => {}
         }
     }
 

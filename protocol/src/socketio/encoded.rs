@@ -4,7 +4,7 @@
 //! are laid out as the frames themselves: for JSON a text frame `4<packet>`, then a binary frame for each attachment.
 //! A polling record is a slice of the same bytes, and the bus carries them to other nodes as they are.
 
-use std::fmt::Write as _;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use base64::Engine as _;
@@ -17,20 +17,21 @@ use crate::websocket::{OpCode, write_header};
 /// Separates the packets of a polling payload (Engine.IO v4).
 const RECORD_SEPARATOR: u8 = 0x1e;
 
-/// The longest header of an unmasked frame (RFC 6455, section 5.2).
-const MAX_HEADER: usize = 10;
+/// What a text is put together from: `4`, the type, attachments and a hyphen, a namespace and a comma, an id, and at most
+/// five parts of data.
+const MAX_PARTS: usize = 12;
 
 /// One packet, as the WebSocket frames that carry it.
 #[derive(Debug)]
 pub struct EncodedPacket {
     /// The frames of all messages, one after the other.
     frames: Bytes,
-    /// The payload of the first message, a slice of `frames`: the Engine.IO packet `4…`, or binary.
-    first: Bytes,
+    /// Where in `frames` the payload of the first message is: the Engine.IO packet `4…`, or binary.
+    first: Range<usize>,
     /// True when the first message is binary too.
     first_is_binary: bool,
-    /// The payloads of the binary messages after it, slices of `frames`.
-    attachments: Vec<Bytes>,
+    /// Where the payloads of the binary messages after it are.
+    attachments: Vec<Range<usize>>,
     /// The frames again, compressed by the first connection that wants them so.
     deflated: OnceLock<Bytes>,
 }
@@ -73,18 +74,20 @@ impl EncodedPacket {
 
     /// A text message of Engine.IO that is no Socket.IO packet.
     pub fn engine_text(text: &str) -> Self {
-        Self::build(OpCode::Text, &["4", text], &[])
+        Self::build(OpCode::Text, &[b"4", text.as_bytes()], &[])
     }
 
     /// A binary message of Engine.IO that is no Socket.IO packet.
     pub fn engine_binary(data: &[u8]) -> Self {
-        let mut frames = Vec::with_capacity(MAX_HEADER + data.len());
-        write_header(&mut frames, OpCode::Binary, true, false, data.len());
-        let start = frames.len();
-        frames.extend_from_slice(data);
-        let frames = Bytes::from(frames);
-        let first = frames.slice(start..);
-        Self { frames, first, first_is_binary: true, attachments: Vec::new(), deflated: OnceLock::new() }
+        let mut frames = Vec::with_capacity(header_len(data.len()) + data.len());
+        let first = write_frame(&mut frames, OpCode::Binary, &[data]);
+        Self {
+            frames: frames.into(),
+            first,
+            first_is_binary: true,
+            attachments: Vec::new(),
+            deflated: OnceLock::new(),
+        }
     }
 
     fn packet(
@@ -94,48 +97,50 @@ impl EncodedPacket {
         data: &[&str],
         attachments: &[Bytes],
     ) -> Self {
-        let mut head = String::with_capacity(24 + namespace.len());
-        head.push('4');
-        head.push(char::from(kind.digit()));
+        let digit = [kind.digit()];
+        let (mut count, mut number) = (Decimal::new(), Decimal::new());
+        let long;
+        let mut parts = arrayvec::ArrayVec::<&[u8], MAX_PARTS>::new();
+        parts.push(b"4");
+        parts.push(&digit);
         if !attachments.is_empty() {
-            write!(head, "{}-", attachments.len()).expect("writing to a string");
+            parts.push(count.write(attachments.len() as u64));
+            parts.push(b"-");
         }
         if namespace != "/" {
-            head.push_str(namespace);
-            head.push(',');
+            parts.push(namespace.as_bytes());
+            parts.push(b",");
         }
         if let Some(id) = id {
-            write!(head, "{id}").expect("writing to a string");
+            parts.push(match id.as_u64() {
+                Some(id) => number.write(id),
+                None => {
+                    long = id.to_string();
+                    long.as_bytes()
+                }
+            });
         }
-        let mut parts = arrayvec::ArrayVec::<&str, 6>::new();
-        parts.push(&head);
-        parts.extend(data.iter().copied());
+        parts.extend(data.iter().map(|part| part.as_bytes()));
         Self::build(OpCode::Text, &parts, attachments)
     }
 
-    fn build(opcode: OpCode, first: &[&str], attachments: &[Bytes]) -> Self {
+    fn build(opcode: OpCode, first: &[&[u8]], attachments: &[Bytes]) -> Self {
         let first_len = first.iter().map(|part| part.len()).sum::<usize>();
-        let binary_len: usize = attachments.iter().map(|part| part.len() + MAX_HEADER).sum();
-        let mut frames = Vec::with_capacity(MAX_HEADER + first_len + binary_len);
-        write_header(&mut frames, opcode, true, false, first_len);
-        let first_start = frames.len();
-        first.iter().for_each(|part| frames.extend_from_slice(part.as_bytes()));
-        let mut ranges = Vec::with_capacity(attachments.len());
-        for attachment in attachments {
-            write_header(&mut frames, OpCode::Binary, true, false, attachment.len());
-            ranges.push(frames.len()..frames.len() + attachment.len());
-            frames.extend_from_slice(attachment);
-        }
-        let frames = Bytes::from(frames);
-        let first = frames.slice(first_start..first_start + first_len);
-        let attachments = ranges.into_iter().map(|range| frames.slice(range)).collect();
-        Self { frames, first, first_is_binary: false, attachments, deflated: OnceLock::new() }
+        let frame_len = |len| header_len(len) + len;
+        let binary_len: usize = attachments.iter().map(|part| frame_len(part.len())).sum();
+        // Exact: a buffer that is full needs no second allocation to be shared.
+        let mut frames = Vec::with_capacity(frame_len(first_len) + binary_len);
+        let first = write_frame(&mut frames, opcode, first);
+        let attachments =
+            attachments.iter().map(|part| write_frame(&mut frames, OpCode::Binary, &[part])).collect();
+        Self { frames: frames.into(), first, first_is_binary: false, attachments, deflated: OnceLock::new() }
     }
 
     /// Takes frames from another node. They are untrusted: the layout is checked, the JSON is not.
     pub fn from_frames(frames: Bytes) -> Result<Self, FrameError> {
         let (first_is_binary, first, mut at) = read_frame(&frames, 0)?;
-        if !first_is_binary && (first.first() != Some(&b'4') || simdutf8::basic::from_utf8(&first).is_err()) {
+        let text = &frames[first.clone()];
+        if !first_is_binary && (text.first() != Some(&b'4') || simdutf8::basic::from_utf8(text).is_err()) {
             return Err(FrameError);
         }
         let mut attachments = Vec::new();
@@ -157,9 +162,9 @@ impl EncodedPacket {
 
     /// The messages of the packet, in order: whether each is binary, and its payload. A text payload is the whole
     /// Engine.IO packet, beginning with `4`.
-    pub fn messages(&self) -> impl Iterator<Item = (bool, &Bytes)> {
-        std::iter::once((self.first_is_binary, &self.first))
-            .chain(self.attachments.iter().map(|part| (true, part)))
+    pub fn messages(&self) -> impl Iterator<Item = (bool, &[u8])> {
+        std::iter::once((self.first_is_binary, &self.frames[self.first.clone()]))
+            .chain(self.attachments.iter().map(|part| (true, &self.frames[part.clone()])))
     }
 
     /// The frames in the form that `compress` makes, once for all receivers: they must share its parameters.
@@ -183,6 +188,44 @@ impl EncodedPacket {
     }
 }
 
+/// The bytes before a payload of this length (RFC 6455, section 5.2).
+fn header_len(len: usize) -> usize {
+    match len {
+        0..=125 => 2,
+        126..=0xffff => 4,
+        _ => 10,
+    }
+}
+
+/// Appends an unmasked frame; tells where its payload is.
+fn write_frame(frames: &mut Vec<u8>, opcode: OpCode, parts: &[&[u8]]) -> Range<usize> {
+    write_header(frames, opcode, true, false, parts.iter().map(|part| part.len()).sum());
+    let start = frames.len();
+    parts.iter().for_each(|part| frames.extend_from_slice(part));
+    start..frames.len()
+}
+
+/// Room for the digits of a number.
+struct Decimal([u8; 20]);
+
+impl Decimal {
+    fn new() -> Self {
+        Self([b'0'; 20])
+    }
+
+    fn write(&mut self, mut number: u64) -> &[u8] {
+        let mut start = self.0.len() - 1;
+        loop {
+            self.0[start] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return &self.0[start..];
+            }
+            start -= 1;
+        }
+    }
+}
+
 fn write_base64(payload: &mut Vec<u8>, binary: &[u8]) {
     payload.push(b'b');
     let start = payload.len();
@@ -192,8 +235,8 @@ fn write_base64(payload: &mut Vec<u8>, binary: &[u8]) {
         .expect("the slice has the length of the encoding");
 }
 
-/// Reads the unmasked, unfragmented frame at `at`: whether it is binary, its payload, and where it ends.
-fn read_frame(frames: &Bytes, at: usize) -> Result<(bool, Bytes, usize), FrameError> {
+/// Reads the unmasked, unfragmented frame at `at`: whether it is binary, where its payload is, and where it ends.
+fn read_frame(frames: &[u8], at: usize) -> Result<(bool, Range<usize>, usize), FrameError> {
     let header = frames.get(at..).ok_or(FrameError)?;
     let is_binary = match header.first() {
         Some(0x81) => false,
@@ -209,7 +252,7 @@ fn read_frame(frames: &Bytes, at: usize) -> Result<(bool, Bytes, usize), FrameEr
     };
     let start = at + header_len;
     let end = start.checked_add(len).filter(|end| *end <= frames.len()).ok_or(FrameError)?;
-    Ok((is_binary, frames.slice(start..end), end))
+    Ok((is_binary, start..end, end))
 }
 
 #[cfg(test)]
@@ -236,6 +279,10 @@ mod tests {
         assert_eq!(records(&EncodedPacket::ack("/", AckId::from(7), &args)), r#"437[1,"a"]"#);
         assert_eq!(records(&EncodedPacket::connect("/", r#"{"sid":"x"}"#)), r#"40{"sid":"x"}"#);
         assert_eq!(records(&EncodedPacket::disconnect("/admin")), "41/admin,");
+        assert_eq!(
+            records(&EncodedPacket::event("/a", Some(AckId::from(5)), "e", &binary_args())),
+            "451-/a,5[\"e\",\"x\",{\"_placeholder\":true,\"num\":0}]\x1ebAQIDBA=="
+        );
         assert_eq!(
             records(&EncodedPacket::event("/", None, "e", &binary_args())),
             "451-[\"e\",\"x\",{\"_placeholder\":true,\"num\":0}]\x1ebAQIDBA=="

@@ -5,6 +5,7 @@
 //! Owns the command line only. Servers run in processes of their own (`tests/load/targets/`). Everything is on the loopback
 //! interface, bounded, and ends by itself.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -44,6 +45,9 @@ enum Command {
     Grow(Growth),
     /// The servers that can be measured.
     Targets,
+    /// Clients of one node of `spread`, in a process of their own.
+    #[command(hide = true)]
+    Hold { address: SocketAddr, connections: usize, join: String },
 }
 
 fn main() -> ExitCode {
@@ -64,6 +68,9 @@ fn run(cli: &Cli) -> Result<ExitCode, Error> {
         Command::Scenario(scenario) => Ok(scenario.run(&setup(cli)?)?.print(cli.json)),
         Command::Grow(growth) => load::grow(growth, &setup(cli)?).map(|()| ExitCode::SUCCESS),
         Command::Compare(comparison) => load::compare(comparison, cli.pin),
+        Command::Hold { address, connections, join } => {
+            load::hold(*address, *connections, join).map(|()| ExitCode::SUCCESS)
+        }
         Command::Targets => {
             load::names().iter().for_each(|name| println!("{name}"));
             Ok(ExitCode::SUCCESS)

@@ -145,7 +145,7 @@ pub(super) fn churn(setup: &Setup, per_minute: usize, time: Duration) -> Result<
 }
 
 /// Lets time go by; heartbeats are answered.
-fn rest(crowd: &mut Crowd, time: Duration) -> Result<(), Error> {
+pub(super) fn rest(crowd: &mut Crowd, time: Duration) -> Result<(), Error> {
     let until = Instant::now() + time;
     while let Some(left) = until.checked_duration_since(Instant::now()) {
         crowd.turn(left.max(Duration::from_millis(1)), |_, _, _| {})?;
@@ -154,7 +154,7 @@ fn rest(crowd: &mut Crowd, time: Duration) -> Result<(), Error> {
 }
 
 /// Resident memory once it stands still: the allocator and the kernel are done with what went before.
-fn settled(servers: &Servers, crowd: &mut Crowd) -> Result<u64, Error> {
+pub(super) fn settled(servers: &Servers, crowd: &mut Crowd) -> Result<u64, Error> {
     let mut last = servers.resident()?;
     let mut calm = 0;
     for _ in 0..LOOKS {

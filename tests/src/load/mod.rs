@@ -19,6 +19,7 @@ mod room;
 mod scenario;
 mod server;
 mod slow;
+mod spread;
 mod strace;
 mod table;
 mod target;
@@ -29,6 +30,7 @@ use quiet::require_quiet;
 pub(crate) use report::Report;
 pub(crate) use scenario::Scenario;
 pub(crate) use server::{Setup, pin_self};
+pub(crate) use spread::hold;
 pub(crate) use target::{Target, names};
 
 /// Why nothing was measured. Whoever reads it is a person.

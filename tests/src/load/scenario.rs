@@ -12,6 +12,7 @@ use super::polling::polling;
 use super::room::Plan;
 use super::server::Setup;
 use super::slow::slow;
+use super::spread::spread;
 use super::target::Target;
 use super::{Error, Report};
 
@@ -25,6 +26,18 @@ pub(crate) enum Scenario {
         connections: u32,
         /// For how long they are watched, in seconds; a heartbeat is every 25.
         #[arg(long, default_value_t = 27.0)]
+        watched: f64,
+    },
+    /// Connections of a cluster that do nothing, more than one process can hold, and one emit to all of them.
+    Spread {
+        /// Servers.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=8))]
+        nodes: u32,
+        /// Connections at each.
+        #[arg(long, default_value_t = 19_000, value_parser = clap::value_parser!(u32).range(100..=19_500))]
+        connections: u32,
+        /// For how long they are watched, in seconds; a heartbeat is every 25.
+        #[arg(long, default_value_t = 51.0)]
         watched: f64,
     },
     /// CPU of connecting, and whether an event is lost that is sent at once.
@@ -161,7 +174,7 @@ impl Scenario {
         match self {
             Self::Echo { .. } => target.events.echo.is_some(),
             Self::Binary { .. } => target.binary,
-            Self::Cluster { .. } => target.cluster.is_some(),
+            Self::Cluster { .. } | Self::Spread { .. } => target.cluster.is_some(),
             Self::Polling { .. } => target.polling,
             Self::Idle { .. }
             | Self::Connect { .. }
@@ -180,6 +193,9 @@ impl Scenario {
         }
         match self {
             Self::Idle { connections, watched } => idle(setup, *connections as usize, seconds(*watched)?),
+            Self::Spread { nodes, connections, watched } => {
+                spread(setup, *nodes as usize, *connections as usize, seconds(*watched)?)
+            }
             Self::Connect { connections } => connect(setup, *connections as usize),
             Self::Churn { per_minute, time } => churn(setup, *per_minute as usize, seconds(*time)?),
             Self::Echo { connections, window, payload, time } => {
