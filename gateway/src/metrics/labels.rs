@@ -251,6 +251,8 @@ labels! {
     ForwardedResult("result") {
         /// It was answered as any other.
         Served = "served",
+        /// The other node is going away, and asked for the answer to a poll that is held.
+        Released = "released",
         /// It is of no node: it does not say who passed it on.
         Unsigned = "unsigned",
         /// What it says of who passed it on is not believed.

@@ -91,6 +91,26 @@ async fn a_program_that_embeds_the_server_passes_requests_on() {
 }
 
 #[tokio::test]
+async fn a_poll_that_a_node_passes_on_is_answered_when_that_node_drains() {
+    let hub = MemoryHub::new();
+    let (a, b) = (node(&hub).await, node(&hub).await);
+    let session = session(&a).await;
+    let mut held = Box::pin(ask(&b, Method::GET, &session, ""));
+    while under_way(&a, ForwardSide::Owner) == 0 {
+        assert!(held.as_mut().now_or_never().is_none());
+        tokio::task::yield_now().await;
+    }
+    b.release_peers(Duration::ZERO);
+    // A noop: its client asks again, and its session does not hear of it.
+    let answer = tokio::time::timeout(PATIENCE, held).await.expect("an answer to the poll");
+    assert_eq!(answer, (StatusCode::OK, "6".to_owned()));
+    assert_eq!((a.connection_count(), b.passed_on()), (1, 0));
+    assert!(a.metrics().forwards.received.of(ForwardedResult::Released).get() >= 1);
+    assert_eq!(ask(&a, Method::POST, &session, "40").await, (StatusCode::OK, "ok".to_owned()));
+    assert!(ask(&b, Method::GET, &session, "").await.1.starts_with("40{"));
+}
+
+#[tokio::test]
 async fn who_has_the_key_gets_what_is_passed_on_and_nothing_else() {
     let hub = MemoryHub::new();
     let (a, b) = (node(&hub).await, node(&hub).await);
