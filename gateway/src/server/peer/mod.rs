@@ -177,7 +177,8 @@ impl Link {
                 let owner = Arc::clone(&owner);
                 async move { owner.answer(request, from).await }
             };
-            serve_nodes(listener, write_timeout, metrics, answer, ended).await;
+            let max_pending = config.peer.max_pending_connections;
+            serve_nodes(listener, max_pending, write_timeout, metrics, answer, ended).await;
         });
         factory.announce_reach(reach).await;
     }

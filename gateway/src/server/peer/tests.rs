@@ -148,6 +148,29 @@ async fn who_has_the_key_gets_what_is_passed_on_and_nothing_else() {
     assert_eq!(a.connection_count() + b.connection_count(), 2);
 }
 
+#[tokio::test]
+async fn strangers_that_hold_every_place_keep_no_node_out() {
+    const STRANGERS: usize = 8;
+    let hub = MemoryHub::new();
+    let a = node(&hub).await;
+    let b = node_with(&hub, |config| config.peer.max_pending_connections = STRANGERS).await;
+    let reach = a.factory().reach_of(b.factory().node()).unwrap();
+    let pending = b.metrics().listeners.pending.of(Listener::Peer);
+    let mut strangers = Vec::new();
+    while strangers.len() < STRANGERS {
+        strangers.push(tokio::net::TcpStream::connect(reach.address).await.unwrap());
+    }
+    until(|| pending.get() == STRANGERS as i64).await;
+    let own = session(&b).await;
+    assert_eq!(ask(&a, Method::POST, &own, "40").await, (StatusCode::OK, "ok".to_owned()));
+    assert_eq!(pending.get(), STRANGERS as i64 - 1);
+    // The one that had waited longest went for it.
+    let ended = tokio::time::timeout(PATIENCE, strangers[0].read_u8()).await.unwrap();
+    assert!(ended.is_err());
+    let displaced = "roomcast_listener_refused_total{listener=\"peer\",reason=\"displaced\"} 1";
+    until(|| b.metrics().render().contains(displaced)).await;
+}
+
 #[test]
 fn the_others_are_told_what_they_can_reach() {
     let told = |advertise: Option<&str>, local: &str, towards: Option<&str>| {
