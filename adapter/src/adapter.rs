@@ -262,7 +262,7 @@ pub trait AdapterFactory: Send + Sync + 'static {
     fn presence(&self) -> tokio::sync::mpsc::Receiver<PresenceEvent>;
 
     /// The node ends, and its sockets are gone: what is left for it to tell comes now, without a wait, and then the receiver of
-    /// [`Self::presence`] ends. In a cluster the other nodes tell what would have come later; without any it is not told.
+    /// [`Self::presence`] ends. In a cluster the other nodes tell what would have come later, unless all of them drain, too.
     fn end_presence(&self);
 
     /// Where one can look at what goes through this node.

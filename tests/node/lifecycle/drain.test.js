@@ -135,6 +135,33 @@ describe("SIGTERM in a cluster", () => {
     }
   });
 
+  test("when all nodes end at the same time, backends are told that the rooms are vacated", async () => {
+    const receiver = await startReceiver();
+    const settings = {
+      adapter: { kind: "redis", url: broker.url, prefix: "all-end", heartbeat: "250ms", directory: { vacate_after: "1h" } },
+      backend: { shop: backendOf(receiver) },
+      namespace: [{ name: "/", ...tellsAll("shop"), connect: undefined }],
+    };
+    const nodes = await startNodes(2, { adapter: broker, file: configuration(settings).file, env: drain({ delay: "1s", period: "500ms" }) });
+    const sockets = [];
+    const told = (type) => [...new Set(receiver.of(`room.${type}`).map(({ id }) => id))];
+    try {
+      for (const [index, node] of nodes.entries()) {
+        const socket = await connect(node.url, TRANSPORTS.websocket);
+        sockets.push(socket);
+        for (const room of ["both", `only-${index}`]) await join(socket, room);
+      }
+      await until(() => told("occupied").length === 3, "occupied");
+      await until(async () => (await roomSize(nodes[0], "both")) === 2, "two members");
+      nodes.forEach((node) => node.child.kill("SIGTERM"));
+      for (const node of nodes) await endsWith(node, 0);
+      const rooms = new Set(receiver.of("room.vacated").map(({ data }) => data.room));
+      assert.deepEqual([...rooms].sort(), ["both", "only-0", "only-1"]);
+      assert.equal(told("vacated").length, 3);
+      assert.deepEqual(receiver.problems, []);
+    } finally {
+      sockets.forEach((socket) => socket.disconnect());
+      await stopAll([receiver.stop, ...nodes.map((node) => node.stop)]);
     }
   });
 
