@@ -257,6 +257,29 @@ test("an entry of a Redis stream is a part of the trace that it names", async (t
   assert.equal(only(spans, "emit").parent, only(spans, "call").id);
 });
 
+test("goes where the platform says, unless the configuration says it", async (t) => {
+  const [platform, own] = await Promise.all([startCollector(), startCollector()]);
+  t.after(() => Promise.all([platform.stop(), own.stop()]));
+  const given = { OTEL_EXPORTER_OTLP_ENDPOINT: platform.url, OTEL_SERVICE_NAME: "by-platform", OTEL_EXPORTER_OTLP_COMPRESSION: "gzip" };
+  const runs = [
+    [{ env: given }, platform, "/v1/traces", "by-platform"],
+    [{ env: { ...given, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `${platform.url}/at/this/path` } }, platform, "/at/this/path", "by-platform"],
+    [{ env: { ...given, OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" } }],
+    [{ env: given, file: configuration({ trace: traced(own) }).file }, own, "/v1/traces", "gateway"],
+  ];
+  for (const [options, collector, url, service] of runs) {
+    const gateway = await startGateway(options);
+    const { header, trace } = traceparent();
+    await post(gateway, { event: "told", to: "all" }, { traceparent: header });
+    await gateway.stop();
+    const found = [platform, own].flatMap(({ spans }) => spans.filter((span) => span.trace === trace));
+    assert.equal(found.length, collector ? 2 : 0);
+    if (!collector) continue;
+    assert.equal(collector.requests.at(-1).url, url);
+    assert.ok(found.every((span) => collector.spans.includes(span) && span.resource["service.name"] === service));
+  }
+});
+
 test("without a collector the node goes on, and counts what it drops", async (t) => {
   const away = { url: `http://127.0.0.1:${await freePort()}` };
   const { file } = configuration({ trace: traced(away, { queue: 2, timeout: "500ms" }), namespace: namespace() });
