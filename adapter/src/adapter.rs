@@ -19,6 +19,7 @@ use crate::presence::{PresenceEvent, RoomCount, RoomPage};
 use crate::reach::Reach;
 use crate::selector::{Room, Selector};
 use crate::tap::Tap;
+use crate::trace::TraceContext;
 
 /// Why an adapter could not do what it was asked to do in the whole cluster. What concerns this node was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -168,13 +169,15 @@ pub trait Adapter: Send + Sync + 'static {
         outgoing: &Arc<Outgoing>,
     ) -> BoxFuture<'static, Result<(), AdapterError>>;
 
-    /// Emits an event to a selector and collects acks until all have come or `timeout` is over.
+    /// Emits an event to a selector and collects acks until all have come or `timeout` is over. `trace` is what the emit is a
+    /// part of.
     fn broadcast_with_ack(
         &self,
         selector: &Selector,
         name: &str,
         args: &Args,
         timeout: Duration,
+        trace: Option<TraceContext>,
     ) -> AckStream;
 
     /// An ack came from a local socket. An unknown id is ignored, as in the reference.
