@@ -19,6 +19,7 @@ use crate::presence::{PresenceEvent, RoomCount, RoomPage};
 use crate::reach::Reach;
 use crate::selector::{Room, Selector};
 use crate::tap::Tap;
+use crate::trace::TraceContext;
 
 /// Why an adapter could not do what it was asked to do in the whole cluster. What concerns this node was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -168,13 +169,15 @@ pub trait Adapter: Send + Sync + 'static {
         outgoing: &Arc<Outgoing>,
     ) -> BoxFuture<'static, Result<(), AdapterError>>;
 
-    /// Emits an event to a selector and collects acks until all have come or `timeout` is over.
+    /// Emits an event to a selector and collects acks until all have come or `timeout` is over. `trace` is what the emit is a
+    /// part of.
     fn broadcast_with_ack(
         &self,
         selector: &Selector,
         name: &str,
         args: &Args,
         timeout: Duration,
+        trace: Option<TraceContext>,
     ) -> AckStream;
 
     /// An ack came from a local socket. An unknown id is ignored, as in the reference.
@@ -262,7 +265,7 @@ pub trait AdapterFactory: Send + Sync + 'static {
     fn presence(&self) -> tokio::sync::mpsc::Receiver<PresenceEvent>;
 
     /// The node ends, and its sockets are gone: what is left for it to tell comes now, without a wait, and then the receiver of
-    /// [`Self::presence`] ends. In a cluster the other nodes tell what would have come later; without any it is not told.
+    /// [`Self::presence`] ends. In a cluster the other nodes tell what would have come later, unless all of them drain, too.
     fn end_presence(&self);
 
     /// Where one can look at what goes through this node.

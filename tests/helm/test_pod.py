@@ -156,6 +156,8 @@ class Traces(unittest.TestCase):
         expected = f"k8s.namespace.name={NAMESPACE},k8s.pod.name=$({name['name']})"
         self.assertEqual(attributes, {"name": "OTEL_RESOURCE_ATTRIBUTES", "value": expected})
         self.assertEqual(config(values)["trace"], values["config"]["trace"])
+        platform = {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"}
+        self.assertEqual(container({"extraEnv": [platform]})["env"], [name, attributes, platform])
         own = {"extraEnv": [{"name": "OTEL_RESOURCE_ATTRIBUTES", "value": "a=b"}]}
         self.assertEqual(container(merged(values, own))["env"], own["extraEnv"])
 

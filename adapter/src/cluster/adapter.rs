@@ -22,6 +22,7 @@ use crate::local::{Acks, Collector, deadline_of};
 use crate::mailbox::Outgoing;
 use crate::presence::{RoomCount, RoomPage};
 use crate::selector::{Room, Selector};
+use crate::trace::TraceContext;
 
 /// One namespace on one node of a cluster.
 pub struct ClusterAdapter {
@@ -199,17 +200,20 @@ impl Adapter for ClusterAdapter {
         name: &str,
         args: &Args,
         timeout: Duration,
+        trace: Option<TraceContext>,
     ) -> AckStream {
         let (node, local) = (&self.node, &self.namespace.local);
         let (me, deadline) = (node.me().tag, deadline_of(timeout));
         if selector.local {
-            return local.broadcast_with_ack(selector, name, args, timeout);
+            return local.broadcast_with_ack(selector, name, args, timeout, trace);
         }
         let others = node.members();
         let collector = Collector::new(me, std::iter::once(me).chain(others.iter().copied()));
         let (id, slot) = (node.requests.next_id(), node.slot());
         node.collectors.lock().insert(id, Arc::clone(&collector));
-        let op = Op::Ask { selector: selector.clone(), name: name.into(), args: args.clone(), timeout };
+        let trace = trace.filter(|trace| trace.is_sampled() && node.tells_traced_asks());
+        let op =
+            Op::Ask { selector: selector.clone(), name: name.into(), args: args.clone(), timeout, trace };
         let (subjects, message) = self.request_message(id, op);
         let asked = slot.is_ok() && node.publish(subjects, &message, None).is_ok();
         let lost = if asked { node.lost_of(&others) } else { others };

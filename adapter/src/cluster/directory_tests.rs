@@ -1,6 +1,7 @@
 //! Counts and presence over nodes that come, go and die, in virtual time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::Receiver;
@@ -10,6 +11,7 @@ use super::ClusterConfig;
 use super::memory_bus::MemoryHub;
 use super::tests::{TestNode, three};
 use crate::adapter::{AdapterFactory, Status};
+use crate::host::{DrainOrder, Drains, Host, NodeState, Standing};
 use crate::id::NodeTag;
 use crate::presence::{PresenceEvent, RoomCount};
 
@@ -159,6 +161,80 @@ impl Feed {
 
 fn once<const N: usize>(what: [&str; N]) -> BTreeMap<String, usize> {
     what.map(|what| (what.to_owned(), 1)).into()
+}
+
+/// A process that does nothing but end.
+struct Ending;
+
+impl Host for Ending {
+    fn standing(&self) -> Standing {
+        Standing { state: NodeState::Draining, connections: 0 }
+    }
+
+    fn drain(&self, _: DrainOrder) -> Drains {
+        Drains { already: true, connections: 0 }
+    }
+}
+
+/// What is still told by nodes that end, until their receivers do, and how long that takes.
+async fn last_words(feed: &mut Feed, nodes: &[&TestNode]) -> (BTreeMap<String, usize>, Duration) {
+    let began = Instant::now();
+    nodes.iter().for_each(|node| node.factory.end_presence());
+    while !feed.receivers.iter().all(Receiver::is_closed) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(began.elapsed() < 30 * SECOND, "a receiver that does not end");
+    }
+    (feed.told(), began.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_node_tells_that_its_rooms_are_vacated_and_does_not_wait() {
+    let hub = MemoryHub::new();
+    let node = TestNode::start(&hub).await;
+    let nodes = [node];
+    let mut feed = Feed::of(&nodes);
+    let (id, _) = nodes[0].socket(1, &["x", "y"]).await;
+    tokio::time::sleep(5 * SECOND).await;
+    assert_eq!(feed.told(), once(["occupied x", "occupied y"]));
+    nodes[0].adapter.remove(id);
+    let (told, took) = last_words(&mut feed, &[&nodes[0]]).await;
+    assert_eq!(told, once(["vacated x", "vacated y"]));
+    assert!(took < ClusterConfig::default().vacate_after, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_end_together_leave_no_room_untold_and_one_that_stays_tells_it_itself() {
+    let host: Arc<dyn Host> = Arc::new(Ending);
+    for together in [true, false] {
+        let hub = MemoryHub::new();
+        let nodes = [TestNode::start(&hub).await, TestNode::start(&hub).await];
+        let mut feed = Feed::of(&nodes);
+        let mut ids = Vec::new();
+        for (number, node) in nodes.iter().enumerate() {
+            let own = format!("only {number}");
+            ids.push(node.socket(1, &["both", &own]).await.0);
+        }
+        tokio::time::sleep(5 * SECOND).await;
+        assert_eq!(feed.told(), once(["occupied both", "occupied only 0", "occupied only 1"]));
+        let ending = if together { &nodes[..] } else { &nodes[..1] };
+        ending.iter().for_each(|node| node.factory.set_host(&host));
+        // Long enough for the others to hear of it.
+        tokio::time::sleep(2 * SECOND).await;
+        for (node, id) in ending.iter().zip(&ids) {
+            node.adapter.remove(*id);
+        }
+        if together {
+            let (told, took) = last_words(&mut feed, &[&nodes[0], &nodes[1]]).await;
+            assert_eq!(told, once(["vacated both", "vacated only 0", "vacated only 1"]));
+            assert!(took < ClusterConfig::default().vacate_after, "{took:?}");
+            continue;
+        }
+        nodes[0].factory.end_presence();
+        nodes[0].factory.shutdown().await;
+        assert_eq!(feed.told(), BTreeMap::new());
+        tokio::time::sleep(10 * SECOND).await;
+        assert_eq!(feed.told(), once(["vacated only 0"]));
+    }
 }
 
 /// Three nodes that have been so for a while.

@@ -235,7 +235,10 @@ impl AdapterFactory for ClusterFactory {
     }
 
     fn end_presence(&self) {
-        self.node.directory.stop_listening();
+        match self.node.stopped.load(Ordering::Acquire) {
+            true => self.node.directory.stop_listening(),
+            false => self.node.directory.end(),
+        }
     }
 
     fn once(&self, key: OnceKey) -> BoxFuture<'static, Result<Once, AdapterError>> {

@@ -39,8 +39,8 @@ pub struct RemoteDelivery<'a> {
     pub namespace: &'a str,
     /// Sockets that got it.
     pub sockets: usize,
-    /// How long it was on its way until this node read it, as far as that can be told.
-    pub travelled: Duration,
+    /// How long it was on its way until this node read it, as far as that can be told: not of emits with acks.
+    pub travelled: Option<Duration>,
     /// How long it took from there until it was in the mailboxes.
     pub took: Duration,
 }

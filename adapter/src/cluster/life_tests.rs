@@ -100,7 +100,8 @@ async fn a_message_that_comes_twice_is_acted_on_once() {
         a.adapter.broadcast_confirmed(&selector, &packet("e")).await.unwrap();
     }
     assert_eq!(count(&mailbox), 3);
-    let mut acks = a.adapter.broadcast_with_ack(&Selector::all(), "e", &Args::none(), Duration::from_secs(1));
+    let mut acks =
+        a.adapter.broadcast_with_ack(&Selector::all(), "e", &Args::none(), Duration::from_secs(1), None);
     while acks.next().await.is_some() {}
     assert_eq!(count(&mailbox), 1);
 }
@@ -110,7 +111,7 @@ async fn acks_that_nobody_waits_for_are_forgotten_everywhere() {
     let (_hub, [a, b, _c]) = three().await;
     b.socket(1, &["x"]).await;
     let minute = Duration::from_secs(60);
-    let mut acks = a.adapter.broadcast_with_ack(&Selector::rooms(["x"]), "e", &Args::none(), minute);
+    let mut acks = a.adapter.broadcast_with_ack(&Selector::rooms(["x"]), "e", &Args::none(), minute, None);
     acks.next().await.unwrap();
     assert_eq!(b.factory.relays(), 1);
     drop(acks);
@@ -131,7 +132,8 @@ async fn requests_that_wait_are_bounded() {
     assert_eq!(a.adapter.sockets_join(&Selector::all(), &rooms).await, Err(AdapterError::Overloaded));
     let third = a.adapter.count_sockets(&Selector::all()).await;
     assert_eq!(third.missing, [b.factory.node()]);
-    let mut acks = a.adapter.broadcast_with_ack(&Selector::all(), "e", &Args::none(), Duration::from_secs(1));
+    let mut acks =
+        a.adapter.broadcast_with_ack(&Selector::all(), "e", &Args::none(), Duration::from_secs(1), None);
     assert_eq!(acks.next().await, Some(AckEvent::LostNode(b.factory.node())));
     assert_eq!(acks.next().await, None);
     assert_eq!(a.factory.counters().requests_overflowed.get(), 3);
@@ -146,7 +148,7 @@ async fn acks_that_are_collected_for_others_are_bounded() {
     let (a, b) = (TestNode::start(&hub).await, TestNode::start_with(&hub, config).await);
     let (id, mailbox) = b.socket(1, &["x"]).await;
     let minute = Duration::from_secs(60);
-    let ask = || a.adapter.broadcast_with_ack(&Selector::rooms(["x"]), "e", &Args::none(), minute);
+    let ask = || a.adapter.broadcast_with_ack(&Selector::rooms(["x"]), "e", &Args::none(), minute, None);
     let mut first = ask();
     assert_eq!(first.next().await, Some(AckEvent::Asked(vec![id])));
     assert_eq!(ask().next().await, Some(AckEvent::LostNode(b.factory.node())));

@@ -17,7 +17,7 @@ use rustc_hash::FxBuildHasher;
 
 use super::message::{Identity, Listening, Vitals};
 use super::routing::{Audience, Peer, Understands};
-use super::wire::VERSION_3;
+use super::wire::{VERSION_3, VERSION_4};
 use crate::id::NodeTag;
 use crate::reach::Reach;
 
@@ -160,7 +160,11 @@ impl Membership {
     /// Where the other nodes listen, silent ones among them.
     pub(crate) fn audience(&self, own_buckets: u32, certain: bool) -> Audience {
         let audience = Audience::of(self.members.values().map(Member::understands), own_buckets, certain);
-        Audience { knows_journeys: certain && self.all_understand(VERSION_3), ..audience }
+        Audience {
+            knows_journeys: certain && self.all_understand(VERSION_3),
+            knows_traced_asks: certain && self.all_understand(VERSION_4),
+            ..audience
+        }
     }
 
     /// Whether every other node, silent ones among them, has said that it understands this version of the wire format.

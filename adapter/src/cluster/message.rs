@@ -13,6 +13,7 @@ use crate::id::{NodeTag, SocketId};
 use crate::once::{OnceKey, Record, Verdict};
 use crate::reach::Reach;
 use crate::selector::{Room, Selector};
+use crate::trace::TraceContext;
 
 /// A life of a node. A tag that comes again with a later generation is another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -166,8 +167,18 @@ pub(crate) enum Op {
     Join(Selector, Vec<Room>),
     Leave(Selector, Vec<Room>),
     Disconnect(Selector, bool),
-    ServerEvent { name: Arc<str>, args: Args },
-    Ask { selector: Selector, name: Arc<str>, args: Args, timeout: Duration },
+    ServerEvent {
+        name: Arc<str>,
+        args: Args,
+    },
+    /// The trace is told to nodes of version 4 only.
+    Ask {
+        selector: Selector,
+        name: Arc<str>,
+        args: Args,
+        timeout: Duration,
+        trace: Option<TraceContext>,
+    },
 }
 
 #[derive(Debug, PartialEq)]

@@ -248,6 +248,7 @@ impl Node {
         let observed = trace.zip(travelled).zip(self.travel.observer());
         if let Some(((trace, travelled), observer)) = observed {
             let (namespace, took) = (&namespace.name, outgoing.emitted_at.elapsed());
+            let travelled = Some(travelled);
             observer.delivered(&RemoteDelivery { trace, namespace, sockets, travelled, took });
         }
     }
@@ -317,11 +318,17 @@ impl Node {
                 self.counters.requests_refused.add(1);
                 self.respond(from, id, true, Answer::Refused);
             }
-            Op::Ask { selector, name, args, timeout } => {
+            Op::Ask { selector, name, args, timeout, trace } => {
+                let began = StdInstant::now();
                 let deadline = deadline_of(timeout);
                 let relay = Relay::new(self, Arc::clone(&namespace), from, id, deadline);
                 let ack = local.ask(&selector, &name, &args, Arc::clone(&relay) as _);
                 relay.set_ack(ack);
+                if let Some((trace, observer)) = trace.zip(self.travel.observer()) {
+                    let (namespace, sockets) = (&namespace.name, relay.asked_count());
+                    let (travelled, took) = (None, began.elapsed());
+                    observer.delivered(&RemoteDelivery { trace, namespace, sockets, travelled, took });
+                }
                 if ack.is_some() {
                     self.relays.lock().push(relay);
                 }

@@ -31,6 +31,8 @@ struct State {
     /// Under which id the sockets were asked.
     ack: Option<u32>,
     unanswered: usize,
+    /// Sockets that were asked.
+    asked: usize,
 }
 
 impl Relay {
@@ -72,6 +74,11 @@ impl Relay {
         self.deadline <= now || (state.unanswered == 0 && state.settled.is_empty())
     }
 
+    /// How many sockets were asked here.
+    pub(crate) fn asked_count(&self) -> usize {
+        self.state.lock().asked
+    }
+
     /// Stops waiting for the sockets.
     pub(crate) fn cancel(&self) {
         let ack = self.state.lock().ack.take();
@@ -107,7 +114,10 @@ impl Relay {
 
 impl AckSink for Relay {
     fn asked(&self, ids: Vec<SocketId>) {
-        self.state.lock().unanswered = ids.len();
+        {
+            let mut state = self.state.lock();
+            (state.unanswered, state.asked) = (ids.len(), ids.len());
+        }
         let Some(node) = self.node.upgrade() else { return };
         let chunks = chunks(ids, |_| SocketId::LEN, node.room_for_contents());
         let count = chunks.len();

@@ -106,6 +106,11 @@ impl Node {
         self.audience.read().knows_journeys
     }
 
+    /// Whether emits with acks may tell of their trace.
+    pub(crate) fn tells_traced_asks(&self) -> bool {
+        self.audience.read().knows_traced_asks
+    }
+
     /// Others may have come or gone over unheard: until all have had the time to say so, they may listen anywhere.
     pub(crate) fn forget_audience(&self) {
         self.audience_known.store(false, Ordering::Release);

@@ -63,13 +63,20 @@ pub(crate) struct Audience {
     pub(crate) everywhere: bool,
     /// Every one of them understands emits that tell of their way.
     pub(crate) knows_journeys: bool,
+    /// Every one of them understands emits with acks that tell of their trace.
+    pub(crate) knows_traced_asks: bool,
 }
 
 impl Audience {
     /// `certain` says that every node was heard that is there. Otherwise they may listen anywhere.
     pub(crate) fn of(others: impl Iterator<Item = Understands>, own_buckets: u32, certain: bool) -> Self {
-        let mut audience =
-            Self { exact: !certain, buckets: Vec::new(), everywhere: false, knows_journeys: false };
+        let mut audience = Self {
+            exact: !certain,
+            buckets: Vec::new(),
+            everywhere: false,
+            knows_journeys: false,
+            knows_traced_asks: false,
+        };
         let (mut alone, mut anywhere) = (true, !certain);
         for other in others {
             alone = false;

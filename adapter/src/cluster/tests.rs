@@ -166,7 +166,7 @@ async fn acks_of_a_node_that_dies_end() {
     let (_hub, [a, b, c]) = three().await;
     b.socket(1, &["x"]).await;
     let minute = Duration::from_secs(60);
-    let mut acks = a.adapter.broadcast_with_ack(&Selector::rooms(["x"]), "e", &Args::none(), minute);
+    let mut acks = a.adapter.broadcast_with_ack(&Selector::rooms(["x"]), "e", &Args::none(), minute, None);
     let asked = SocketId::new(b.factory.node(), [1; 12]);
     assert_eq!(acks.next().await, Some(AckEvent::Asked(vec![asked])));
     b.bus.set_up(false);

@@ -5,14 +5,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use roomcast_protocol::socketio::Args;
 
 use super::memory_bus::{MemoryBus, MemoryHub};
 use super::message::{Identity, Listening, Message, Vitals};
 use super::tests::{Quiet, TestNode, count, packet};
 use super::wire;
-use super::{Backlog, Bus, BusError, BusSink, BusState, ClusterConfig, ClusterFactory, Publication, Subject};
-use crate::adapter::AdapterFactory;
-use crate::adapter::Status;
+use super::{
+    Backlog, Bus, BusError, BusSink, BusState, ClusterConfig, ClusterFactory, ClusterObserver, Publication,
+    RemoteDelivery, Subject,
+};
+use crate::adapter::{AckReport, AdapterFactory, Status};
 use crate::host::{DrainError, DrainOrder, NodeState, Standing};
 use crate::mailbox::{Item, Mailbox};
 use crate::selector::Selector;
@@ -156,6 +160,51 @@ async fn emits_tell_of_their_way_once_everybody_understands_it() {
     emit().await.unwrap();
     assert_eq!([travelled(&there), travelled(&at_old)], [[None], [None]]);
     assert_eq!(old.factory.counters().malformed_version.get(), 0);
+}
+
+/// Remembers what was delivered for other nodes, in which traces.
+#[derive(Default)]
+struct Deliveries(Mutex<Vec<(TraceContext, usize, bool)>>);
+
+impl ClusterObserver for Deliveries {
+    fn round_trip(&self, _: Duration) {}
+
+    fn delivered(&self, delivery: &RemoteDelivery<'_>) {
+        self.0.lock().push((delivery.trace, delivery.sockets, delivery.travelled.is_some()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn emits_with_acks_tell_of_their_trace_once_everybody_understands_it() {
+    let hub = MemoryHub::new();
+    let [sender, receiver] = [TestNode::start(&hub).await, TestNode::start(&hub).await];
+    let deliveries = Arc::new(Deliveries::default());
+    receiver.factory.observe(deliveries.clone());
+    let old = node_of(&hub, 3).await;
+    for node in [&receiver, &old] {
+        node.socket(1, &["x"]).await;
+    }
+    let trace = TraceContext::new(7, 8, true);
+    // Nobody answers: whom the nodes asked is what counts.
+    let ask = async |trace| {
+        let (to, second) = (Selector::rooms(["x"]), Duration::from_secs(1));
+        let acks = sender.adapter.broadcast_with_ack(&to, "e", &Args::none(), second, trace);
+        let report = AckReport::collect(acks).await;
+        assert_eq!(report.lost_nodes, []);
+        report.timed_out.len()
+    };
+    let settled = || tokio::time::sleep(Duration::from_secs(20));
+    settled().await;
+    assert_eq!((ask(trace).await, deliveries.0.lock().len()), (2, 0));
+    old.factory.shutdown().await;
+    settled().await;
+    assert_eq!(ask(trace).await, 1);
+    assert_eq!(*deliveries.0.lock(), [(trace.unwrap(), 1, false)]);
+    // What is not recorded costs nobody anything.
+    for unrecorded in [None, TraceContext::new(7, 8, false)] {
+        assert_eq!(ask(unrecorded).await, 1);
+    }
+    assert_eq!(deliveries.0.lock().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

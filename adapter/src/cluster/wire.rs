@@ -18,9 +18,11 @@ const MAGIC: [u8; 2] = *b"RC";
 /// The latest version. A message carries the version that brought its layout, and a node understands all up to its own: so
 /// nodes of different versions are one cluster while it is upgraded, as far as the older ones go. A layout never changes;
 /// a new one is a new kind.
-pub(crate) const VERSION: u8 = 3;
+pub(crate) const VERSION: u8 = 4;
 /// The version that brought addresses of nodes, drains and the ages of emits.
 pub(crate) const VERSION_3: u8 = 3;
+/// The version that brought traces of emits with acks.
+pub(crate) const VERSION_4: u8 = 4;
 /// Bytes of a message that are not its contents, at most; what remains of the broker's limit may be filled.
 pub(crate) const OVERHEAD: usize = 64;
 
@@ -70,6 +72,9 @@ pub(crate) fn encode(from: Identity, message: &Message) -> Bytes {
         Message::Request { id, namespace, op } => {
             out.put_u64_le(*id);
             put_str(&mut out, namespace);
+            if let Op::Ask { trace: Some(trace), .. } = op {
+                out.put_slice(&trace.to_bytes());
+            }
             put_op(&mut out, op);
         }
         Message::Response { id, last, answer } => {
@@ -108,6 +113,7 @@ fn version_and_kind(message: &Message) -> (u8, u8) {
         Message::Broadcast(Broadcast { journey: None, .. }) => (1, 3),
         Message::Broadcast(_) => (VERSION_3, 48),
         Message::ServerEvent { .. } => (1, 4),
+        Message::Request { op: Op::Ask { trace: Some(_), .. }, .. } => (VERSION_4, 49),
         Message::Request { .. } => (1, 5),
         Message::Response { .. } => (1, 6),
         Message::Vitals(_) => (2, 7),
@@ -230,7 +236,7 @@ fn put_op(out: &mut BytesMut, op: &Op) {
             put_str(out, name);
             put_args(out, args);
         }
-        Op::Ask { selector, name, args, timeout } => {
+        Op::Ask { selector, name, args, timeout, trace: _ } => {
             out.put_u8(6);
             put_selector(out, selector);
             put_str(out, name);
@@ -315,6 +321,7 @@ pub(crate) fn decode(payload: Bytes) -> Result<Envelope, WireError> {
         44 => Message::Drain { id: reader.u64()?, order: reader.drain_order()? },
         45 => Message::Draining { id: reader.u64()?, drains: reader.drains()? },
         48 => Message::Broadcast(reader.travelled()?),
+        49 => Message::Request { id: reader.u64()?, namespace: reader.str()?, op: reader.traced_ask()? },
         _ => return Err(WireError::Invalid),
     };
     if reader.0.has_remaining() || version_and_kind(&message).0 != version {
@@ -448,6 +455,7 @@ impl Reader {
                 name: self.str()?,
                 args: self.args()?,
                 timeout: Duration::from_millis(self.u64()?),
+                trace: None,
             },
             _ => return Err(WireError::Invalid),
         })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Broadcast, Reader, WireError, put_broadcast};
+use super::{Broadcast, Op, Reader, WireError, put_broadcast};
 use crate::cluster::journey::Journey;
 use crate::trace::TraceContext;
 
@@ -49,6 +49,17 @@ impl Reader {
         let age = Duration::from_micros(self.u32()?.into());
         let trace = if flags == HAS_TRACE { Some(self.trace()?) } else { None };
         Ok(Broadcast { journey: Some(Journey { age, trace }), ..self.broadcast()? })
+    }
+
+    /// A trace, and an emit with acks as it is without one.
+    pub(super) fn traced_ask(&mut self) -> Result<Op, WireError> {
+        let traced = Some(self.trace()?);
+        match self.op()? {
+            Op::Ask { selector, name, args, timeout, trace: _ } => {
+                Ok(Op::Ask { selector, name, args, timeout, trace: traced })
+            }
+            _ => Err(WireError::Invalid),
+        }
     }
 
     fn trace(&mut self) -> Result<TraceContext, WireError> {

@@ -105,7 +105,13 @@ fn every_message() -> Vec<Message> {
         request(Op::Leave(selector(), vec![])),
         request(Op::Disconnect(Selector::all(), true)),
         request(Op::ServerEvent { name: "e".into(), args: Args::none() }),
-        request(Op::Ask { selector: selector(), name: "e".into(), args: args("[1,[2]]"), timeout }),
+        request(Op::Ask {
+            selector: selector(),
+            name: "e".into(),
+            args: args("[1,[2]]"),
+            timeout,
+            trace: None,
+        }),
         response(Answer::Nothing),
         response(Answer::Count(3)),
         response(Answer::Sockets(vec![Bytes::from_static(b"{}"), Bytes::new()])),
@@ -142,6 +148,13 @@ fn every_message() -> Vec<Message> {
         Message::Draining { id: 6, drains: Drains { already: true, connections: 7 } },
         travelled(None),
         travelled(TraceContext::new(0xabcd, 7, true)),
+        request(Op::Ask {
+            selector: selector(),
+            name: "e".into(),
+            args: args("[1,[2]]"),
+            timeout,
+            trace: TraceContext::new(7, 8, true),
+        }),
     ]
 }
 
@@ -208,13 +221,15 @@ fn what_version_1_said_is_understood_and_said_in_the_same_way() {
             message,
             Message::Reach(_) | Message::Drain { .. } | Message::Draining { .. } | Message::Broadcast(_)
         );
-        assert_eq!(encode(from(), &message)[2], if is_of_3 { 3 } else { 2 }, "{message:?}");
+        let is_of_4 = matches!(message, Message::Request { .. });
+        let version = if is_of_4 { 4 } else { 2 + u8::from(is_of_3) };
+        assert_eq!(encode(from(), &message)[2], version, "{message:?}");
     }
 }
 
 #[test]
 fn a_later_version_may_say_more_of_itself() {
-    let vitals = Vitals { version: 4, listening: LISTENING, standing: Some(STANDING), ..Vitals::default() };
+    let vitals = Vitals { version: 5, listening: LISTENING, standing: Some(STANDING), ..Vitals::default() };
     let mut bytes = encode(from(), &Message::Vitals(vitals)).to_vec();
     bytes[16] += 4;
     bytes.extend(b"more");
@@ -250,7 +265,7 @@ fn every_prefix_is_truncated_and_what_follows_is_invalid() {
 #[test]
 fn what_is_foreign_or_of_another_version_is_told_apart() {
     assert_eq!(decode(Bytes::from_static(b"hello")), Err(WireError::Foreign));
-    assert_eq!(decode(Bytes::from_static(b"RC\x04\0aaaa")), Err(WireError::Version));
+    assert_eq!(decode(Bytes::from_static(b"RC\x05\0aaaa")), Err(WireError::Version));
     assert_eq!(decode(Bytes::from_static(b"RC\0\0aaaa")), Err(WireError::Version));
     assert_eq!(decode(Bytes::from_static(b"RC\x02\0aaaa\0\0\0\0\0\0\0\0")), Err(WireError::Invalid));
     assert_eq!(decode(Bytes::from_static(b"RC\x01\x63aaaa\0\0\0\0\0\0\0\0")), Err(WireError::Invalid));

@@ -30,7 +30,7 @@ pub async fn one_socket_acks(cluster: &TestCluster) {
     for node in 0..3 {
         let adapter = cluster.adapter(node, "/");
         let to = Selector::rooms([socket.id.as_str()]);
-        let stream = adapter.broadcast_with_ack(&to, "ask", &args_of(&("a", node)), LONG);
+        let stream = adapter.broadcast_with_ack(&to, "ask", &args_of(&("a", node)), LONG, None);
         let ack = socket.next_ask().await;
         socket.ack(ack, args_of(&("yes", node)));
         let report = report(stream).await;
@@ -45,8 +45,13 @@ pub async fn sockets_of_all_nodes_ack(cluster: &TestCluster) {
     for number in 0..30 {
         sockets.push(cluster.socket(number % 3, if number % 2 == 0 { &["a"] } else { &["a", "b"] }).await);
     }
-    let stream =
-        cluster.adapter(0, "/").broadcast_with_ack(&Selector::rooms(["a", "b"]), "ask", &Args::none(), LONG);
+    let stream = cluster.adapter(0, "/").broadcast_with_ack(
+        &Selector::rooms(["a", "b"]),
+        "ask",
+        &Args::none(),
+        LONG,
+        None,
+    );
     for socket in &mut sockets {
         let ack = socket.next_ask().await;
         socket.ack(ack, args_of(socket.id.as_str()));
@@ -63,7 +68,8 @@ pub async fn sockets_of_all_nodes_ack(cluster: &TestCluster) {
 pub async fn nobody_to_ask_ends_at_once(cluster: &TestCluster) {
     for node in 0..3 {
         let adapter = cluster.adapter(node, "/");
-        let stream = adapter.broadcast_with_ack(&Selector::rooms(["nobody"]), "ask", &Args::none(), LONG);
+        let stream =
+            adapter.broadcast_with_ack(&Selector::rooms(["nobody"]), "ask", &Args::none(), LONG, None);
         assert_eq!(report(stream).await, AckReport::default());
     }
 }
@@ -74,7 +80,7 @@ pub async fn those_who_do_not_ack_in_time_are_named(cluster: &TestCluster) {
         (cluster.socket(0, &["a"]).await, cluster.socket(1, &["a"]).await, cluster.socket(2, &["a"]).await);
     let adapter = cluster.adapter(0, "/");
     let timeout = Duration::from_millis(600);
-    let stream = adapter.broadcast_with_ack(&Selector::rooms(["a"]), "ask", &Args::none(), timeout);
+    let stream = adapter.broadcast_with_ack(&Selector::rooms(["a"]), "ask", &Args::none(), timeout, None);
     for socket in [&mut a, &mut c] {
         let ack = socket.next_ask().await;
         socket.ack(ack, Args::none());
@@ -89,7 +95,8 @@ pub async fn a_socket_that_leaves_is_not_waited_for(cluster: &TestCluster) {
     for node in 0..3 {
         let (mut a, mut b) = (cluster.socket(0, &["a"]).await, cluster.socket(1, &["a"]).await);
         let adapter = cluster.adapter(node, "/");
-        let mut stream = adapter.broadcast_with_ack(&Selector::rooms(["a"]), "ask", &Args::none(), LONG);
+        let mut stream =
+            adapter.broadcast_with_ack(&Selector::rooms(["a"]), "ask", &Args::none(), LONG, None);
         let ack = a.next_ask().await;
         a.ack(ack, Args::none());
         b.next_ask().await;
@@ -115,8 +122,9 @@ pub async fn a_socket_owes_its_acks_until_nobody_waits_for_them(cluster: &TestCl
     let owes = |socket: &TestSocket| socket.adapter.owes_acks(socket.id);
     for node in 0..3 {
         let adapter = cluster.adapter(node, "/");
-        let ask =
-            |timeout| adapter.broadcast_with_ack(&Selector::rooms(["a"]), "ask", &Args::none(), timeout);
+        let ask = |timeout| {
+            adapter.broadcast_with_ack(&Selector::rooms(["a"]), "ask", &Args::none(), timeout, None)
+        };
         assert!(!owes(&socket));
         let answered = ask(LONG);
         let ack = socket.next_ask().await;
@@ -142,7 +150,7 @@ pub async fn an_ack_counts_once_and_only_from_those_asked(cluster: &TestCluster)
     let stranger = cluster.socket(0, &[]).await;
     for node in 0..2 {
         let adapter = cluster.adapter(node, "/");
-        let stream = adapter.broadcast_with_ack(&Selector::rooms(["a"]), "ask", &Args::none(), LONG);
+        let stream = adapter.broadcast_with_ack(&Selector::rooms(["a"]), "ask", &Args::none(), LONG, None);
         let ack = a.next_ask().await;
         stranger.ack(ack, args_of("stranger"));
         a.ack(ack.wrapping_add(1_000), args_of("another id"));
@@ -166,7 +174,7 @@ pub async fn binary_and_big_acks_arrive(cluster: &TestCluster) {
     let answer = args_of(&("x".repeat(300_000), Bytes::from(vec![0xff; 200_000])));
     let adapter = cluster.adapter(0, "/");
     let ask = args_of(&Bytes::from_static(b"\0\xff"));
-    let stream = adapter.broadcast_with_ack(&Selector::all(), "ask", &ask, LONG);
+    let stream = adapter.broadcast_with_ack(&Selector::all(), "ask", &ask, LONG, None);
     for socket in &mut sockets {
         let ack = socket.next_ask().await;
         socket.ack(ack, answer.clone());

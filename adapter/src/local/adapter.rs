@@ -13,6 +13,7 @@ use crate::id::SocketId;
 use crate::mailbox::Outgoing;
 use crate::presence::{RoomCount, RoomPage};
 use crate::selector::{Room, Selector};
+use crate::trace::TraceContext;
 
 fn complete<T>(value: T) -> Collected<T> {
     Collected { value, missing: Vec::new() }
@@ -84,6 +85,7 @@ impl Adapter for LocalAdapter {
         name: &str,
         args: &Args,
         timeout: Duration,
+        _: Option<TraceContext>,
     ) -> AckStream {
         let deadline = deadline_of(timeout);
         let collector = Collector::new(self.node, [self.node]);

@@ -171,6 +171,8 @@ impl IntoResponse for Problem {
             let challenge = HeaderValue::from_static("Bearer realm=\"roomcast\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
+        // For whoever records the call.
+        response.extensions_mut().insert(self.code);
         response
     }
 }

@@ -315,7 +315,7 @@ fn reachable(mut listen: SocketAddr) -> SocketAddr {
 
 /// A configuration in a few lines, without secrets.
 pub fn summary(loaded: &Loaded) -> String {
-    let Loaded { config, file } = loaded;
+    let Loaded { config, file, notes } = loaded;
     let file = file.as_ref().map_or("no file".to_owned(), |path| path.display().to_string());
     let adapter = match &config.adapter.url {
         Some(url) => format!("{} at {url}", config.adapter.kind.as_str()),
@@ -331,9 +331,10 @@ pub fn summary(loaded: &Loaded) -> String {
         keys.push_str(", client certificates");
     }
     let (public, api) = (config.public.tls.scheme(), config.api.tls.scheme());
+    let notes: String = notes.iter().map(|note| format!("\n  note        {note}")).collect();
     format!(
         "configuration ok ({file})\n  clients     {public}://{}{}\n  backends    {api}://{} ({keys})\n  adapter     \
-         {adapter}\n  namespaces  {}",
+         {adapter}\n  namespaces  {}{notes}",
         config.public.listen,
         config.public.path,
         config.api.listen,
@@ -381,7 +382,7 @@ mod tests {
 
     #[test]
     fn the_summary_shows_no_secret() {
-        let mut loaded = Loaded { config: Config::default(), file: None };
+        let mut loaded = Loaded { config: Config::default(), file: None, notes: Vec::new() };
         loaded.config.adapter.url = Some(crate::config::SecretUrl::new("redis://:hunter2@host"));
         let summary = summary(&loaded);
         assert!(summary.contains("redis://***@host") && !summary.contains("hunter2"), "{summary}");

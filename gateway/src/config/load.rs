@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use super::unknown::{self, Step};
-use super::{Config, ConfigError, Kind, Place, Problem, Secret, SecretError, SecretUrl, validate};
+use super::{Config, ConfigError, Kind, Place, Problem, Secret, SecretError, SecretUrl, otel, validate};
 
 /// What environment variables begin with.
 const ENV_PREFIX: &str = "ROOMCAST__";
@@ -24,7 +24,8 @@ pub struct Sources {
     pub file: Option<PathBuf>,
     /// Where the default file is looked for.
     pub working_dir: PathBuf,
-    /// The environment: names and values. Names that do not begin with `ROOMCAST__` are not looked at.
+    /// The environment: names and values. Names that do not begin with `ROOMCAST__` are not looked at, but
+    /// for those of OpenTelemetry.
     pub env: Vec<(String, String)>,
     /// What flags say.
     pub flags: Vec<Override>,
@@ -57,6 +58,8 @@ pub struct Loaded {
     pub config: Config,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
+    /// What people should know of it.
+    pub notes: Vec<String>,
 }
 
 impl Config {
@@ -89,6 +92,8 @@ impl Config {
         if file.is_none() && merged.get("public").and_then(|public| public.get("listen")).is_none() {
             put(&mut merged, "public.listen", Value::String("127.0.0.1:3000".to_owned()));
         }
+        // A build without traces has no use for them.
+        let notes = if cfg!(feature = "otlp") { otel::fill(&mut merged, &sources.env) } else { Vec::new() };
         let adapter = |key| merged.get("adapter").and_then(|adapter| adapter.get(key)).is_some();
         if adapter("url") && !adapter("kind") {
             problems.push(Problem::UrlWithoutKind);
@@ -102,7 +107,11 @@ impl Config {
         })?;
         resolve_secrets(&mut config, &mut problems);
         problems.extend(validate::problems(&config));
-        if problems.is_empty() { Ok(Loaded { config, file }) } else { Err(ConfigError::Invalid(problems)) }
+        if problems.is_empty() {
+            Ok(Loaded { config, file, notes })
+        } else {
+            Err(ConfigError::Invalid(problems))
+        }
     }
 }
 
@@ -247,7 +256,7 @@ fn parse(text: &str, shape: &Value) -> Value {
 }
 
 /// Sets a key with dots.
-fn put(table: &mut Table, key: &str, value: Value) {
+pub(super) fn put(table: &mut Table, key: &str, value: Value) {
     match key.split_once('.') {
         None => drop(table.insert(key.to_owned(), value)),
         Some((section, rest)) => {

@@ -48,7 +48,10 @@ fn from_env(env: &[(&str, &str)]) -> Result<Config, ConfigError> {
 fn nothing_configured_is_loopback_only() {
     let loaded = Dir::new().load(&[], &[]).unwrap();
     let public = super::super::Public { listen: "127.0.0.1:3000".parse().unwrap(), ..Default::default() };
-    assert_eq!(loaded, Loaded { config: Config { public, ..Config::default() }, file: None });
+    assert_eq!(
+        loaded,
+        Loaded { config: Config { public, ..Config::default() }, file: None, notes: Vec::new() }
+    );
     let configured = from_env(&[("ROOMCAST__PUBLIC__LISTEN", "0.0.0.0:80")]).unwrap();
     assert_eq!(configured.public.listen.to_string(), "0.0.0.0:80");
 }

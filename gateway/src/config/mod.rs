@@ -27,6 +27,7 @@ mod log;
 mod mailbox;
 mod memory;
 mod namespace;
+mod otel;
 mod pattern;
 mod peer;
 mod peer_checks;

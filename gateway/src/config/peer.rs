@@ -23,6 +23,9 @@ section! {
         /// Requests and WebSockets that this node may be passing on at one time, and, counted apart, requests that it may be
         /// answering for other nodes. What is more gets 503. Each takes two descriptors.
         max_requests: usize = 100_000,
+        /// TCP connections to the port for nodes at one time that have brought no request of a node yet. The oldest of them
+        /// makes room for a new one, so that strangers keep no node out.
+        max_pending_connections: usize = 1_024,
         /// How long a connection to another node may take.
         #[serde(with = "units::duration")]
         connect_timeout: Duration = Duration::from_secs(2),

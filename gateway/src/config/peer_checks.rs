@@ -24,6 +24,7 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
     }
     let zeros = [
         ("peer.max_requests", peer.max_requests == 0),
+        ("peer.max_pending_connections", peer.max_pending_connections == 0),
         ("peer.connect_timeout", peer.connect_timeout.is_zero()),
         ("peer.clock_skew", peer.clock_skew.is_zero()),
     ];
@@ -54,6 +55,7 @@ mod tests {
             problems(|peer| peer.listen = Some(([127, 0, 0, 1], 3001).into())).contains("127.0.0.1:3001")
         );
         assert!(problems(|peer| peer.max_requests = 0).contains("`peer.max_requests`"));
+        assert!(problems(|peer| peer.max_pending_connections = 0).contains("`peer.max_pending_connections`"));
         assert!(problems(|peer| peer.clock_skew = std::time::Duration::ZERO).contains("`peer.clock_skew`"));
     }
 }

@@ -11,11 +11,15 @@ use super::{Problem, Secret, units};
 const MAX_QUEUE: usize = 1 << 20;
 
 section! {
-    /// Traces, sent to a collector by OpenTelemetry's protocol (OTLP over HTTP with protobuf). Off without `endpoint`. The
-    /// released image has them; a build of one's own needs `--features otlp`. OTEL_RESOURCE_ATTRIBUTES is heeded.
+    /// Traces, sent to a collector by OpenTelemetry's protocol (OTLP over HTTP with protobuf). Off without an endpoint. The
+    /// released image has them; a build of one's own needs `--features otlp`. OTEL_EXPORTER_OTLP_ENDPOINT,
+    /// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT and OTEL_SERVICE_NAME stand for what is not set here, and
+    /// OTEL_RESOURCE_ATTRIBUTES is heeded.
     pub struct Trace {
         /// Where the collector takes OTLP over HTTP: a URL, to which /v1/traces is added.
         endpoint: Option<String> = None; example "\"http://otel-collector:4318\"",
+        /// The same with its path, instead of `endpoint`: a URL that is used as it is.
+        traces_endpoint: Option<String> = None; example "\"http://otel-collector:4318/v1/traces\"",
         /// The share of traces that is recorded of those that begin at the gateway or at a client, from 0 to 1. A caller of the
         /// API that comes with a `traceparent` has decided itself.
         sample: f64 = 0.01,
@@ -35,11 +39,22 @@ section! {
     }
 }
 
+impl Trace {
+    /// Where spans are sent, if they are.
+    pub(crate) fn url(&self) -> Option<String> {
+        let of_base = |base: &String| format!("{}/v1/traces", base.trim_end_matches('/'));
+        self.traces_endpoint.clone().or_else(|| self.endpoint.as_ref().map(of_base))
+    }
+}
+
 /// What must hold for traces.
 pub(super) fn problems(trace: &Trace, problems: &mut Vec<Problem>) {
-    if let Some(endpoint) = trace.endpoint.as_ref().filter(|endpoint| !is_http_url(endpoint)) {
-        let scheme = endpoint.split_once("://").map_or("", |(scheme, _)| scheme);
-        problems.push(form("trace.endpoint", scheme, "a URL with http:// or https://"));
+    let endpoints = [("trace.endpoint", &trace.endpoint), ("trace.traces_endpoint", &trace.traces_endpoint)];
+    for (key, endpoint) in endpoints {
+        if let Some(endpoint) = endpoint.as_ref().filter(|endpoint| !is_http_url(endpoint)) {
+            let scheme = endpoint.split_once("://").map_or("", |(scheme, _)| scheme);
+            problems.push(form(key, scheme, "a URL with http:// or https://"));
+        }
     }
     if !(0.0..=1.0).contains(&trace.sample) {
         problems.push(form("trace.sample", &trace.sample.to_string(), "a number from 0 to 1"));

@@ -460,6 +460,7 @@ mod tests {
             ("auth.jwt.claim = ''", "`auth.jwt.claim` must not be empty"),
             ("limits.sockets_per_user = 0", "`limits.sockets_per_user` must be greater than 0"),
             ("trace.endpoint = 'collector:4318'", "`trace.endpoint`: \"\" is not a URL"),
+            ("trace.traces_endpoint = 'ftp://c'", "`trace.traces_endpoint`: \"ftp\" is not a URL"),
             ("trace.sample = 1.5", "`trace.sample`: \"1.5\" is not a number from 0 to 1"),
             ("trace.headers = ['secret']", "`trace.headers`: \"***\" is not a header"),
             ("trace.queue = 0", "`trace.queue` must be greater than 0"),

@@ -60,6 +60,15 @@ pub(crate) struct Session {
     pub(crate) commands: Option<mpsc::Sender<Command>>,
 }
 
+impl Session {
+    /// Has the poll that is held answered, if there is one. A task that has enough to do is not asked: it will answer soon.
+    pub(crate) fn release_poll(&self) {
+        if let Some(commands) = &self.commands {
+            let _ = commands.try_send(Command::Release);
+        }
+    }
+}
+
 /// All sessions of the node.
 pub(crate) struct Sessions {
     /// A session is its own key: each id is kept once.

@@ -143,6 +143,7 @@ impl Connection {
         match command {
             Command::Poll(answer) => self.handle_poll(answer),
             Command::Post { body, done } => self.handle_post(body, done, now, cx),
+            Command::Release => self.core.session.release_poll(),
             Command::Broken => self.core.session.handle_polling_error(),
             Command::Upgrade(websocket) => self.handle_upgrade(*websocket, now),
         }

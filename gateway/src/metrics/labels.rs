@@ -129,8 +129,10 @@ labels! {
 
     /// Why a connection was closed before it brought a request.
     ConnectionRefusal("reason") {
-        /// `public.max_pending_connections`, `api.max_connections` or `peer.max_requests` are there.
+        /// `public.max_pending_connections` or `api.max_connections` are there.
         Limit = "limit",
+        /// A newer one took its place: it had not shown to be a node's, and there were too many such.
+        Displaced = "displaced",
         /// Its peer may not speak for others: it is none of `public.trusted_proxies`.
         ProxyUntrusted = "proxy_untrusted",
         /// It began with no header of the PROXY protocol that can be read.
@@ -251,6 +253,8 @@ labels! {
     ForwardedResult("result") {
         /// It was answered as any other.
         Served = "served",
+        /// The other node is going away, and asked for the answer to a poll that is held.
+        Released = "released",
         /// It is of no node: it does not say who passed it on.
         Unsigned = "unsigned",
         /// What it says of who passed it on is not believed.

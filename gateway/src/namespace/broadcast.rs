@@ -112,7 +112,7 @@ impl Broadcast {
     pub fn emit_with_acks<M>(&self, name: &str, args: impl IntoArgs<M>) -> Result<AckStream, EmitError> {
         check_event_name(name)?;
         let args: Args = args.into_args()?;
-        Ok(self.adapter.broadcast_with_ack(&self.selector, name, &args, self.timeout))
+        Ok(self.adapter.broadcast_with_ack(&self.selector, name, &args, self.timeout, None))
     }
 
     /// The selected sockets of the whole cluster.

@@ -439,7 +439,7 @@ impl SocketEmitter {
         // Not the room of this id: others may have joined it.
         let selector = Selector::local_socket(self.socket.id());
         let adapter = self.socket.inner.namespace.adapter();
-        let acks = adapter.broadcast_with_ack(&selector, name, &args, self.timeout);
+        let acks = adapter.broadcast_with_ack(&selector, name, &args, self.timeout, None);
         let report = AckReport::collect(acks).await;
         let mine = report.acks.into_iter().find(|(socket, _)| *socket == self.socket.id());
         match mine {

@@ -31,7 +31,9 @@ impl ClusterObserver for Observer {
         let mut span = span.text(NAMESPACE, || delivery.namespace);
         span.began_before(delivery.took);
         span.number("roomcast.sockets", delivery.sockets);
-        span.seconds("roomcast.travelled", delivery.travelled.as_secs_f64());
+        if let Some(travelled) = delivery.travelled {
+            span.seconds("roomcast.travelled", travelled.as_secs_f64());
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter as _, SpanLinks};
 use tokio::sync::{mpsc, watch};
@@ -30,6 +30,7 @@ pub(super) struct Export {
 
 pub(super) fn start(
     settings: &config::Trace,
+    url: String,
     metrics: &Arc<Metrics>,
 ) -> Result<(Tracer, Export), TraceError> {
     let collector = |error: &dyn std::error::Error| TraceError::Collector(crate::outbound::causes(error));
@@ -38,7 +39,9 @@ pub(super) fn start(
     let mut exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(client)
-        .with_endpoint(traces_url(settings))
+        .with_endpoint(url)
+        // Whatever the environment says: there is no other here.
+        .with_protocol(Protocol::HttpBinary)
         .with_timeout(settings.timeout)
         .with_headers(headers(settings))
         .build()
@@ -53,11 +56,6 @@ pub(super) fn start(
     let (ending, is_ending) = watch::channel(false);
     let task = tokio::spawn(run(exporter, spans, is_ending, Arc::clone(metrics)));
     Ok((tracer, Export { ending, task }))
-}
-
-fn traces_url(settings: &config::Trace) -> String {
-    let base = settings.endpoint.as_deref().unwrap_or_default();
-    format!("{}/v1/traces", base.trim_end_matches('/'))
 }
 
 fn headers(settings: &config::Trace) -> HashMap<String, String> {

@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 #[non_exhaustive]
 pub enum TraceError {
     /// They are not compiled in.
-    #[error("trace.endpoint is set, and this build has no traces: build with --features otlp")]
+    #[error("an endpoint for traces is set, and this build has no traces: build with --features otlp")]
     NotCompiledIn,
     /// The collector cannot be used as it is configured.
     #[error("trace: {0}")]
@@ -38,19 +38,19 @@ pub(crate) struct Tracing {
 
 /// Starts traces, where they are configured.
 pub(crate) fn start(settings: &config::Trace, metrics: &Arc<Metrics>) -> Result<Tracing, TraceError> {
-    if settings.endpoint.is_none() {
+    let Some(url) = settings.url() else {
         return Ok(Tracing {
             tracer: Tracer::default(),
             #[cfg(feature = "otlp")]
             export: None,
         });
-    }
+    };
     #[cfg(feature = "otlp")]
-    return super::otlp::start(settings, metrics)
+    return super::otlp::start(settings, url, metrics)
         .map(|(tracer, export)| Tracing { tracer, export: Some(export) });
     #[cfg(not(feature = "otlp"))]
     {
-        let _ = metrics;
+        let _ = (url, metrics);
         Err(TraceError::NotCompiledIn)
     }
 }

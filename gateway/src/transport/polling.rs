@@ -15,6 +15,8 @@ pub(crate) enum Command {
     Poll(oneshot::Sender<PollAnswer>),
     /// A POST. The sender is used once the payload was handled.
     Post { body: Bytes, done: oneshot::Sender<()> },
+    /// The GET that is held is to be answered with what there is: the node that passes it on is going away.
+    Release,
     /// A request broke off, overlapped with another one, or had a wrong type: the session ends.
     Broken,
     /// A WebSocket wants to become the transport.

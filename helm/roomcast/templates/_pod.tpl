@@ -24,7 +24,8 @@ operator gives goes over it.
   valueFrom:
     fieldRef: {fieldPath: status.podIP}
 {{- end }}
-{{- if and (dig "trace" "endpoint" "" .Values.config) (not (has "OTEL_RESOURCE_ATTRIBUTES" $given)) }}
+{{- $traced := or (dig "trace" "endpoint" "" .Values.config) (dig "trace" "traces_endpoint" "" .Values.config) (has "OTEL_EXPORTER_OTLP_ENDPOINT" $given) (has "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" $given) }}
+{{- if and $traced (not (has "OTEL_RESOURCE_ATTRIBUTES" $given)) }}
 - name: POD_NAME
   valueFrom:
     fieldRef: {fieldPath: metadata.name}

@@ -351,6 +351,14 @@ impl Session {
         self.poll_pending = false;
     }
 
+    /// Whoever passes the pending poll on cannot hold it any longer: it is answered now, and its client polls again.
+    pub fn release_poll(&mut self) {
+        let is_asked = self.outputs.contains(&Output::ReleasePoll);
+        if self.poll_pending && self.state != State::Closed && !is_asked {
+            self.outputs.push(Output::ReleasePoll);
+        }
+    }
+
     /// A poll or a post broke off, two posts overlapped, or a post had a wrong type.
     pub fn handle_polling_error(&mut self) {
         self.finish(CloseReason::TransportError);

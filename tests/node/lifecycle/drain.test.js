@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import http from "node:http";
 import net from "node:net";
 import { after, before, describe, test } from "node:test";
 import { emit, get, metric, post, roomSize } from "../helpers/api.js";
@@ -9,6 +10,7 @@ import { startBroker, startHaproxy } from "../helpers/brokers.js";
 import { TRANSPORTS, ask, client, connect, connected, join, record, upgraded } from "../helpers/clients.js";
 import { stopAll } from "../helpers/cluster.js";
 import { next, pause, until, within } from "../helpers/deadline.js";
+import { underWay } from "../helpers/forwards.js";
 import { Child } from "../helpers/processes.js";
 import { backendOf, configuration, startReceiver, tellsAll } from "../helpers/receiver.js";
 import { startGateway, startNodes } from "../helpers/servers.js";
@@ -22,6 +24,23 @@ const handshake = (node) => fetch(`${node.url}/socket.io/?EIO=4&transport=pollin
 async function endsWith(node, code) {
   const end = await within(node.child.ended, "end of the node");
   assert.deepEqual(end, { code, signal: null }, node.child.output);
+}
+
+/** A proxy that asks for each request which node gets it. */
+async function startBetween(nodeOf) {
+  const server = http.createServer((request, response) => {
+    const { url, method, headers } = request;
+    const onward = http.request({ host: "127.0.0.1", port: nodeOf(url).port, path: url, method, headers, agent: false }, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(response);
+    });
+    onward.on("error", () => response.destroy());
+    response.on("close", () => onward.destroy());
+    request.pipe(onward);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return { url: `http://127.0.0.1:${server.address().port}`, stop: () => void server.close().closeAllConnections() };
 }
 
 describe("SIGTERM in a cluster", () => {
@@ -82,6 +101,67 @@ describe("SIGTERM in a cluster", () => {
       // Each of them: a client goes on trying for as long as one of its namespaces is wanted.
       clients.forEach(({ socket, more }) => [socket, more].forEach((each) => each.disconnect()));
       await stopAll([leaves.stop, stays.stop, between.stop]);
+    }
+  });
+
+  test("a polling client whose requests come through a node that drains keeps its session, and what is emitted", async () => {
+    const env = { ...drain({ delay: "500ms", period: "500ms", grace: "2s" }), ROOMCAST__ADAPTER__PREFIX: "given-back" };
+    const [owner, entry] = await startNodes(2, { adapter: broker, env });
+    // Sends new sessions to the one and their requests to the other, while that one is ready.
+    let isReady = true;
+    const between = await startBetween((url) => (isReady && url.includes("sid=") ? entry : owner));
+    const socket = await connect(between.url, TRANSPORTS.polling);
+    try {
+      const ends = [];
+      socket.on("disconnect", (reason) => ends.push(reason));
+      const { id, io } = socket;
+      const sid = io.engine.id;
+      const seen = record(socket, "news");
+      await emit(owner, "all", "news", 1);
+      await seen.atLeast(1);
+      await underWay(entry, 1);
+      entry.child.kill("SIGTERM");
+      await until(async () => (await readiness(entry)).reason === "draining", "a node that drains");
+      isReady = false;
+      await endsWith(entry, 0);
+      assert.doesNotMatch(entry.child.output, /cut off/);
+      await emit(owner, "all", "news", 2);
+      await seen.atLeast(2);
+      assert.deepEqual([...seen], [["news", 1], ["news", 2]]);
+      assert.deepEqual({ ends, id: socket.id, sid: io.engine.id }, { ends: [], id, sid });
+    } finally {
+      socket.disconnect();
+      await stopAll([owner.stop, entry.stop, between.stop]);
+    }
+  });
+
+  test("when all nodes end at the same time, backends are told that the rooms are vacated", async () => {
+    const receiver = await startReceiver();
+    const settings = {
+      adapter: { kind: "redis", url: broker.url, prefix: "all-end", heartbeat: "250ms", directory: { vacate_after: "1h" } },
+      backend: { shop: backendOf(receiver) },
+      namespace: [{ name: "/", ...tellsAll("shop"), connect: undefined }],
+    };
+    const nodes = await startNodes(2, { adapter: broker, file: configuration(settings).file, env: drain({ delay: "1s", period: "500ms" }) });
+    const sockets = [];
+    const told = (type) => [...new Set(receiver.of(`room.${type}`).map(({ id }) => id))];
+    try {
+      for (const [index, node] of nodes.entries()) {
+        const socket = await connect(node.url, TRANSPORTS.websocket);
+        sockets.push(socket);
+        for (const room of ["both", `only-${index}`]) await join(socket, room);
+      }
+      await until(() => told("occupied").length === 3, "occupied");
+      await until(async () => (await roomSize(nodes[0], "both")) === 2, "two members");
+      nodes.forEach((node) => node.child.kill("SIGTERM"));
+      for (const node of nodes) await endsWith(node, 0);
+      const rooms = new Set(receiver.of("room.vacated").map(({ data }) => data.room));
+      assert.deepEqual([...rooms].sort(), ["both", "only-0", "only-1"]);
+      assert.equal(told("vacated").length, 3);
+      assert.deepEqual(receiver.problems, []);
+    } finally {
+      sockets.forEach((socket) => socket.disconnect());
+      await stopAll([receiver.stop, ...nodes.map((node) => node.stop)]);
     }
   });
 

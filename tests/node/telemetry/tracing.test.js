@@ -163,6 +163,37 @@ for (const kind of ["redis", "nats"]) {
       assert.equal(only(spans, "deliver").parent, only(spans, "emit").id);
     });
 
+    test("holds an emit with acks, its delivery on another node, and the answers that came", async () => {
+      far.removeAllListeners("asked").on("asked", (ack) => ack("yes"));
+      for (const accept of ["application/json", "application/x-ndjson"]) {
+        const { header, trace, span } = traceparent();
+        const response = await fetch(`${nodes[0].api}/v1/request`, {
+          method: "POST",
+          headers: { "content-type": "application/json", accept, traceparent: header },
+          body: JSON.stringify({ event: "asked", to: { rooms: ["board"] } }),
+        });
+        assert.match(await response.text(), /"yes"/);
+        const spans = await collector.trace(trace, 3);
+        const [call, emit, delivery] = ["call", "emit", "deliver"].map((name) => only(spans, name));
+        assert.deepEqual([call.parent, emit.parent, delivery.parent], [span, call.id, emit.id]);
+        assert.deepEqual([call.kind, call.attributes["roomcast.call"]], ["SERVER", "request"]);
+        assert.deepEqual([emit.attributes["roomcast.acks.expected"], emit.attributes["roomcast.acks.received"]], [1, 1]);
+        assert.deepEqual([delivery.kind, delivery.attributes["roomcast.sockets"]], ["CONSUMER", 1]);
+        assert.equal(delivery.attributes["roomcast.travelled"], undefined);
+        assert.ok(call.end >= emit.end);
+      }
+    });
+
+    test("holds a call without a body, and what was wrong with it", async () => {
+      for (const [path, name, error] of [["rooms/board", "room"], ["nodes", "nodes"], ["rooms?limit=0", "rooms", "invalid_request"]]) {
+        const { header, trace, span } = traceparent();
+        const response = await fetch(`${nodes[0].api}/v1/${path}`, { headers: { traceparent: header } });
+        await response.arrayBuffer();
+        const call = only(await collector.trace(trace, 1), "call");
+        assert.deepEqual([call.parent, call.attributes["roomcast.call"], call.error], [span, name, error]);
+      }
+    });
+
     test("is not recorded when whoever began it says so, and goes to the backend all the same", async () => {
       receiver.answer = () => ({ ack: ["done"] });
       const { header, trace } = traceparent({ sampled: false });
@@ -255,6 +286,29 @@ test("an entry of a Redis stream is a part of the trace that it names", async (t
   const spans = await collector.trace(trace, 2);
   assert.equal(only(spans, "call").parent, span);
   assert.equal(only(spans, "emit").parent, only(spans, "call").id);
+});
+
+test("goes where the platform says, unless the configuration says it", async (t) => {
+  const [platform, own] = await Promise.all([startCollector(), startCollector()]);
+  t.after(() => Promise.all([platform.stop(), own.stop()]));
+  const given = { OTEL_EXPORTER_OTLP_ENDPOINT: platform.url, OTEL_SERVICE_NAME: "by-platform", OTEL_EXPORTER_OTLP_COMPRESSION: "gzip" };
+  const runs = [
+    [{ env: given }, platform, "/v1/traces", "by-platform"],
+    [{ env: { ...given, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `${platform.url}/at/this/path` } }, platform, "/at/this/path", "by-platform"],
+    [{ env: { ...given, OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" } }],
+    [{ env: given, file: configuration({ trace: traced(own) }).file }, own, "/v1/traces", "gateway"],
+  ];
+  for (const [options, collector, url, service] of runs) {
+    const gateway = await startGateway(options);
+    const { header, trace } = traceparent();
+    await post(gateway, { event: "told", to: "all" }, { traceparent: header });
+    await gateway.stop();
+    const found = [platform, own].flatMap(({ spans }) => spans.filter((span) => span.trace === trace));
+    assert.equal(found.length, collector ? 2 : 0);
+    if (!collector) continue;
+    assert.equal(collector.requests.at(-1).url, url);
+    assert.ok(found.every((span) => collector.spans.includes(span) && span.resource["service.name"] === service));
+  }
 });
 
 test("without a collector the node goes on, and counts what it drops", async (t) => {

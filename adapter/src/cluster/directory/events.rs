@@ -121,6 +121,23 @@ impl Announcer {
         }
     }
 
+    /// Nobody stays who would tell it later: rooms that are empty are vacated now. Of those that this node owns, as the primary
+    /// may have ended already.
+    pub(super) fn vacate_now(
+        &mut self,
+        records: &mut Records,
+        owns: impl Fn(Slot) -> bool,
+    ) -> Vec<(Arc<str>, Entry)> {
+        let mut announcements = Vec::new();
+        for (namespace, room, record) in records.all_mut() {
+            if record.is_empty() && record.announced.occupied && owns(Slot::of(namespace, room)) {
+                record.announced.occupied = false;
+                self.tell(namespace, room, record.announced, &mut announcements);
+            }
+        }
+        announcements
+    }
+
     fn tell(
         &mut self,
         namespace: &Arc<str>,

@@ -349,14 +349,7 @@ impl Directory {
         let is_primary = |slot| ring.primary(slot) == Some(me);
         let times = (now, self.times.vacate_after);
         let announced = self.announcer.announce(&mut self.records, &mut self.clock, is_primary, times);
-        for (namespace, entry) in announced {
-            let Some(slot) = slot_of(&namespace, &entry) else { continue };
-            for owner in self.ring.owners(slot) {
-                if let Some(stream) = self.streams.get_mut(&owner.tag) {
-                    stream.push(&namespace, entry.clone());
-                }
-            }
-        }
+        self.tell_owners(announced);
         let is_told = !self.streams.values().any(Stream::has_pending);
         if is_told && std::mem::take(&mut self.holds_more) {
             // What was handed over is the new owners'.
@@ -368,6 +361,30 @@ impl Directory {
             self.swept = true;
             let (ring, me) = (&self.ring, self.me);
             self.records.sweep(ring, |slot| ring.owns(me, slot));
+        }
+    }
+
+    /// No node stays that would tell it later: what is empty now is vacated. Nothing, as long as this node does not know what
+    /// the others have.
+    pub(crate) fn vacate_now(&mut self, now: u64) -> Vec<PresenceEvent> {
+        let (_, missing) = self.records.completeness(&self.ring, self.me.tag, now, self.times.expiry);
+        if !missing.is_empty() {
+            return Vec::new();
+        }
+        let (ring, me) = (&self.ring, self.me);
+        let announced = self.announcer.vacate_now(&mut self.records, |slot| ring.owns(me, slot));
+        self.tell_owners(announced);
+        self.announcer.events()
+    }
+
+    fn tell_owners(&mut self, announced: Vec<(Arc<str>, Entry)>) {
+        for (namespace, entry) in announced {
+            let Some(slot) = slot_of(&namespace, &entry) else { continue };
+            for owner in self.ring.owners(slot) {
+                if let Some(stream) = self.streams.get_mut(&owner.tag) {
+                    stream.push(&namespace, entry.clone());
+                }
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 //! The lock of the directory is a leaf: what this node has itself is looked up before it is taken.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -15,9 +15,11 @@ use super::dirty::Marks;
 use super::{Directory, Entry, Known, Query, Receipt, Times, Update};
 use crate::adapter::{AdapterError, Collected, RemoteSocket};
 use crate::cluster::adapter::{ClusterAdapter, Forget};
+use crate::cluster::membership::Member;
 use crate::cluster::message::{Answer, Identity, Message};
 use crate::cluster::node::{Namespace, Node};
 use crate::cluster::{ClusterConfig, subject};
+use crate::host::NodeState;
 use crate::id::{NodeTag, SocketId};
 use crate::local::SHARDS;
 use crate::presence::{PresenceEvent, RoomCount};
@@ -40,6 +42,8 @@ pub(crate) struct Shell {
     /// Rings when something is marked.
     pub(crate) bell: Arc<Notify>,
     listener: Mutex<Option<mpsc::Sender<PresenceEvent>>>,
+    /// What is left to tell is to be told now.
+    is_ending: AtomicBool,
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -58,6 +62,7 @@ impl Shell {
             state: Mutex::new(Directory::new(me, times)),
             bell: Arc::default(),
             listener: Mutex::default(),
+            is_ending: AtomicBool::new(false),
         }
     }
 
@@ -66,6 +71,12 @@ impl Shell {
         let (sender, receiver) = mpsc::channel(MAX_EVENTS);
         *self.listener.lock() = Some(sender);
         receiver
+    }
+
+    /// The receiver ends, with what is left to tell if nobody else will.
+    pub(crate) fn end(&self) {
+        self.is_ending.store(true, Ordering::Release);
+        self.bell.notify_one();
     }
 
     /// The receiver ends. The other owners tell what would have gone to it, once they hear that this node is gone.
@@ -90,7 +101,11 @@ impl Node {
         let (interval, bell) = (self.config.directory_interval, Arc::clone(&self.directory.bell));
         let (mut cursor, mut told_at) = (Cursor::default(), None);
         loop {
+            let is_ending = self.directory.is_ending.swap(false, Ordering::AcqRel);
             self.directory_turn(&mut cursor).await;
+            if is_ending {
+                self.end_presence(&mut cursor).await;
+            }
             // What changes after a quiet time is told at once, what changes soon after that together with the rest.
             let changed = async {
                 bell.notified().await;
@@ -132,6 +147,39 @@ impl Node {
             let _ = timeout(self.config.heartbeat, join_all(taken)).await;
             self.tell_listener(turn.events);
         }
+    }
+
+    /// The sockets of this node are gone, and so is the node soon. The others tell when their rooms are vacated; if none of
+    /// them stays either, this node does, without the wait.
+    async fn end_presence(&self, cursor: &mut Cursor) {
+        if self.is_last() {
+            // The sockets of others that drain may have left at the same moment.
+            sleep(self.config.directory_interval * 2).await;
+            self.directory_turn(cursor).await;
+            let now = self.now_ms();
+            let events = self.directory.state.lock().vacate_now(now);
+            // They are not to tell it as well.
+            let taken = self.tell_owners(cursor, now, true);
+            let _ = timeout(self.config.heartbeat, join_all(taken)).await;
+            self.counters.presence_events.add(events.len() as u64);
+            let listener = self.directory.listener.lock().take();
+            for event in events {
+                tracing::debug!(?event, "presence");
+                let Some(listener) = &listener else { break };
+                let _ = listener.send(event).await;
+            }
+        }
+        self.directory.stop_listening();
+    }
+
+    /// Whether this node knows the cluster, and all others in it drain.
+    fn is_last(&self) -> bool {
+        let is_up = self.interests.state.lock().is_ready() && self.members_known.load(Ordering::Acquire);
+        let is_draining = |member: &Member| {
+            let standing = member.vitals.and_then(|vitals| vitals.standing);
+            standing.is_some_and(|standing| standing.state == NodeState::Draining)
+        };
+        is_up && self.membership.lock().live().all(|(_, member)| is_draining(member))
     }
 
     /// The live nodes that keep the directory, this one among them.

@@ -264,7 +264,7 @@ impl World {
                 (Ok(()), Some(sent.map(Outcome::Sent).boxed()))
             }
             Kind::Ask => {
-                let acks = adapter.broadcast_with_ack(&marked, &name, &none, patience);
+                let acks = adapter.broadcast_with_ack(&marked, &name, &none, patience, None);
                 (Ok(()), Some(all_acks(acks).boxed()))
             }
             Kind::Fetch => {

@@ -10,6 +10,7 @@ use tracing::Instrument as _;
 
 use super::{Caller, Calls};
 use crate::backend::{Code, Problem};
+use crate::trace::Span;
 
 /// The name of a call, in traces.
 const CALL: &str = "roomcast.call";
@@ -103,6 +104,11 @@ pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 }
 
 impl Calls {
+    /// The span of a call, if it is recorded.
+    pub(crate) fn recorded(&self, caller: &Caller, call: &str, trace: Option<TraceContext>) -> Span {
+        self.tracer.root("call", trace).text(CALL, || call).text("roomcast.caller", || caller.name())
+    }
+
     /// Carries out a call with a JSON body, once when it has a key. Its transport has counted it to the caller's rate
     /// (`Caller::spend`).
     pub(crate) async fn perform(
@@ -112,8 +118,7 @@ impl Calls {
         meta: &Meta,
         body: &[u8],
     ) -> Result<Answer, Problem> {
-        let recorded = self.tracer.root("call", meta.trace);
-        let mut recorded = recorded.text(CALL, || verb.as_str()).text("roomcast.caller", || caller.name());
+        let mut recorded = self.recorded(caller, verb.as_str(), meta.trace);
         let trace = recorded.context();
         let trace_id = trace.map(TraceContext::trace_id);
         let span = tracing::info_span!("call", call = verb.as_str(), caller = caller.name(), trace_id);

@@ -16,9 +16,9 @@ use serde_json::value::RawValue;
 
 use super::args::{arguments, check_event};
 use super::selector::{Lists, To, selector};
-use super::{Caller, Calls, Scope};
+use super::{Caller, Calls, Scope, Verb, read};
 use crate::backend::Problem;
-use crate::trace;
+use crate::trace::{self, Span};
 
 /// How long answers are awaited unless the caller says it, in milliseconds.
 pub(super) const DEFAULT_TIMEOUT: u64 = 10_000;
@@ -141,20 +141,48 @@ pub(crate) struct Answers {
     expect: Expect,
     open: BTreeSet<SocketId>,
     summary: Summary,
+    /// The emit, until the last answer is there.
+    span: Span,
+    /// The call that it is a part of, where nobody else keeps it.
+    _call: Option<Span>,
 }
 
 impl Calls {
-    /// Asks, and gives the answers as they come.
-    pub(crate) fn request(&self, caller: &Caller, request: Request) -> Result<Answers, Problem> {
+    /// Asks, and gives the answers as they come: a call of its own, whose span ends with the answers.
+    pub(crate) fn request_by_lines(
+        &self,
+        caller: &Caller,
+        body: &[u8],
+        trace: Option<TraceContext>,
+    ) -> Result<Answers, Problem> {
+        let mut call = self.recorded(caller, Verb::Request.as_str(), trace);
+        let asked = read(body).and_then(|request| self.request(caller, request, call.context()));
+        match asked {
+            Ok(answers) => Ok(Answers { _call: Some(call), ..answers }),
+            Err(problem) => {
+                call.failed(problem.code.as_str());
+                Err(problem)
+            }
+        }
+    }
+
+    fn request(
+        &self,
+        caller: &Caller,
+        request: Request,
+        trace: Option<TraceContext>,
+    ) -> Result<Answers, Problem> {
         let selector = selector(request.to, request.except)?;
         check_event(&request.event)?;
         let timeout = timeout(request.timeout)?;
         let args = arguments(request.args.as_deref(), self.max_attachments)?;
         let (_, adapter) = self.namespace(caller, Scope::Emit, request.namespace.as_deref())?;
         caller.check_reach(&selector)?;
-        let acks = adapter.broadcast_with_ack(&selector, &request.event, &args, timeout);
+        let namespace = request.namespace.as_deref().unwrap_or("/");
+        let span = trace::emitting(&self.tracer, trace, namespace, &request.event);
+        let acks = adapter.broadcast_with_ack(&selector, &request.event, &args, timeout, span.context());
         let (open, summary) = (BTreeSet::new(), Summary::default());
-        Ok(Answers { acks: Some(acks), expect: request.expect, open, summary })
+        Ok(Answers { acks: Some(acks), expect: request.expect, open, summary, span, _call: None })
     }
 
     /// Asks, and waits for all the answers.
@@ -164,18 +192,12 @@ impl Calls {
         request: Request,
         trace: Option<TraceContext>,
     ) -> Result<RequestAnswer, Problem> {
-        let mut span =
-            trace::emitting(&self.tracer, trace, request.namespace.as_deref().unwrap_or("/"), &request.event);
-        let mut answers = self.request(caller, request)?;
+        let mut answers = self.request(caller, request, trace)?;
         let mut acks = Vec::new();
         while let Some(item) = answers.next().await {
             match item {
                 AckItem::Ack(ack) => acks.push(ack),
-                AckItem::Summary(summary) => {
-                    span.number("roomcast.acks.expected", summary.expected);
-                    span.number("roomcast.acks.received", summary.received);
-                    return Ok(RequestAnswer { acks, summary });
-                }
+                AckItem::Summary(summary) => return Ok(RequestAnswer { acks, summary }),
             }
         }
         Ok(RequestAnswer { acks, summary: Summary::default() })
@@ -204,6 +226,8 @@ impl Answers {
     fn finish(&mut self) -> Summary {
         self.acks = None;
         let mut summary = std::mem::take(&mut self.summary);
+        self.span.number("roomcast.acks.expected", summary.expected);
+        self.span.number("roomcast.acks.received", summary.received);
         if !self.enough_of(&summary) {
             summary.timed_out = std::mem::take(&mut self.open).into_iter().collect();
         }

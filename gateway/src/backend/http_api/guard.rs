@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::operations::name_of;
+use super::operations::{name_of, spanned};
 use super::perform::{put_trace, trace};
 use super::{Api, Callers, CertificateName, Code, Problem};
 use crate::config::is_same_origin;
@@ -34,8 +34,14 @@ pub(super) async fn guard(State(api): State<Api>, mut request: Request, next: Ne
             Err(problem) => return problem.into_response(),
         };
     let trace = trace(request.headers());
+    let matched = request.extensions().get::<MatchedPath>();
+    let span = matched.and_then(|path| spanned(request.method(), path.as_str()));
+    let mut span = span.map(|call| api.calls.recorded(&caller, call, trace));
     request.extensions_mut().insert(caller);
     let mut response = next.run(request).await;
+    if let (Some(span), Some(code)) = (&mut span, response.extensions().get::<Code>()) {
+        span.failed(code.as_str());
+    }
     if let Some(trace) = trace {
         put_trace(&mut response, trace);
     }

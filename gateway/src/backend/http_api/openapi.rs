@@ -74,17 +74,23 @@ pub(super) fn document() -> Value {
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
         "servers": [{ "url": "http://127.0.0.1:3001", "description": "The api listener of a node." }],
-        "security": [{ "key": [] }],
+        "security": [{ "key": [] }, { "certificate": [] }],
         "paths": paths,
         "components": {
             "schemas": schemas,
             "responses": problems(),
             "parameters": headers(),
-            "securitySchemes": { "key": {
-                "type": "http",
-                "scheme": "bearer",
-                "description": "An API key, or a JSON Web Token if `api.jwt` is set. A node on loopback without keys needs none.",
-            } },
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key, or a JSON Web Token if `api.jwt` is set. A node on loopback without keys needs none.",
+                },
+                "certificate": {
+                    "type": "mutualTLS",
+                    "description": "A client certificate, if `api.tls.client_ca_file` is set. With a key beside it, the key counts.",
+                },
+            },
         },
     })
 }

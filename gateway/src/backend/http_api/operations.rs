@@ -303,8 +303,20 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ),
 ];
 
+fn find(method: &axum::http::Method, path: &str) -> Option<&'static Operation> {
+    let is_it = |of: &&Operation| of.path == path && of.method.as_str().eq_ignore_ascii_case(method.as_str());
+    OPERATIONS.iter().find(is_it)
+}
+
 /// The name of a call, for metrics.
 pub(super) fn name_of(method: &axum::http::Method, path: &str) -> &'static str {
-    let is_it = |of: &&Operation| of.path == path && of.method.as_str().eq_ignore_ascii_case(method.as_str());
-    OPERATIONS.iter().find(is_it).map_or("unknown", |operation| operation.name)
+    find(method, path).map_or("unknown", |operation| operation.name)
+}
+
+/// The name of a call that makes no span by itself, as those with a body do. None of one that goes on for as long as somebody
+/// looks.
+pub(super) fn spanned(method: &axum::http::Method, path: &str) -> Option<&'static str> {
+    let has_none = |of: &&Operation| of.body.is_none() || of.optional_body;
+    let ends = |of: &&Operation| !matches!(of.lines, Lines::Only(_));
+    find(method, path).filter(has_none).filter(ends).map(|operation| operation.name)
 }

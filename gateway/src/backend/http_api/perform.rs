@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::body::{Format, NDJSON, read};
 use super::{Api, Problem};
-use crate::backend::calls::{self, AckItem, Answers, Caller, Meta, Verb};
+use crate::backend::calls::{AckItem, Answers, Caller, Meta, Verb};
 
 /// Names a call that may be sent again.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -37,7 +37,7 @@ pub(super) async fn perform(
             let detail = "an answer by lines cannot be given again: leave out Idempotency-Key or Accept";
             return Err(Problem::invalid(detail));
         }
-        return Ok(by_lines(api.calls.request(&caller, calls::read(&body)?)?));
+        return Ok(by_lines(api.calls.request_by_lines(&caller, &body, meta.trace)?));
     }
     let answer = if meta.key.is_some() {
         // Carried out to its end, even if the caller hangs up: who asks again must not wait for nothing.

@@ -68,16 +68,23 @@ pub(super) async fn callers(
     serve(entered.stream, service, times, stop).await;
 }
 
+/// A newer connection got the place of one that nobody had shown to be a node's.
+pub(super) struct Displaced;
+
 /// Requests that another node passes on.
-pub(super) async fn nodes<A, F>(answer: A, entered: Entered, times: Times)
+pub(super) async fn nodes<A, F>(answer: A, entered: Entered, times: Times) -> Result<(), Displaced>
 where
     A: Fn(Request<Incoming>, Peer) -> F,
     F: Future<Output = Response<Body>>,
 {
     let mut peer = entered.peer();
-    peer.place = Some(Arc::new(entered.place));
+    let place = Arc::new(entered.place);
+    peer.place = Some(Arc::clone(&place));
     let service = service_fn(|request| async { Ok::<_, Infallible>(answer(request, peer.clone()).await) });
-    serve(entered.stream, service, times, std::future::pending()).await;
+    tokio::select! {
+        () = serve(entered.stream, service, times, std::future::pending()) => Ok(()),
+        () = place.displaced() => Err(Displaced),
+    }
 }
 
 async fn serve<S>(stream: Stream, service: S, times: Times, stop: impl Future<Output = ()>)

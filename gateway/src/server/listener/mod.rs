@@ -36,9 +36,6 @@ const API_TIMES: Times = Times { first: Duration::from_secs(30), next: Duration:
 /// As much for another node, which connects when it has a request, and lets go of a connection after less.
 const PEER_TIMES: Times = Times { first: Duration::from_secs(10), next: Duration::from_secs(30) };
 
-/// Connections to the port for nodes at one time that nobody has shown to be a node's.
-const MAX_STRANGERS: usize = 1_024;
-
 /// Connections that the kernel keeps until they are accepted. When a node dies, its clients come to the others all at once,
 /// and what does not fit tries again a second later. Where `net.core.somaxconn` is less, that holds.
 const BACKLOG: u32 = 4096;
@@ -111,9 +108,12 @@ pub(super) async fn serve_api(
 }
 
 /// Serves what other nodes pass on until `shutdown` is ready. An answer may tell that its connection is a node's, which then
-/// does not count any more ([`Peer::has_session`]): nodes are bounded by the requests they may bring.
+/// does not count any more ([`Peer::has_session`]): nodes are bounded by the requests they may bring. Of the others, of which
+/// there are `max_pending` at most, the oldest makes room for a new one: a node brings its request at once, so it would take as
+/// many strangers within a round trip to keep it out.
 pub(super) async fn serve_nodes<A, F>(
     listener: TcpListener,
+    max_pending: usize,
     write_timeout: Duration,
     metrics: Arc<Metrics>,
     answer: A,
@@ -122,11 +122,18 @@ pub(super) async fn serve_nodes<A, F>(
     A: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let pending = Pending::new(MAX_STRANGERS, metrics.listeners.pending.of(Listener::Peer).clone());
-    let listens_as = Listener::Peer;
+    let pending = Pending::in_line(max_pending, metrics.listeners.pending.of(Listener::Peer).clone());
+    let (listens_as, figures) = (Listener::Peer, Arc::clone(&metrics));
     let entrance =
         Entrance { listener: listens_as, pending, write_timeout, proxies: None, tls: None, metrics };
-    let serve = move |entered| http::nodes(answer.clone(), entered, PEER_TIMES);
+    let serve = move |entered: Entered| {
+        let (answer, figures) = (answer.clone(), Arc::clone(&figures));
+        async move {
+            if http::nodes(answer, entered, PEER_TIMES).await.is_err() {
+                figures.listeners.refused(Listener::Peer, ConnectionRefusal::Displaced);
+            }
+        }
+    };
     accept(listener, entrance, serve, shutdown).await;
 }
 

@@ -3,6 +3,7 @@
 //! Owns the connections to the other nodes, what a request and its answer look like on the way, and the bound on how many
 //! are under way. It judges nothing: whatever the node of the session says is the answer.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use roomcast_adapter::{AdapterFactory, Reach};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
-use super::listener::REFUSED;
+use super::listener::{REFUSED, RELEASE};
 use super::stamp::{self, STAMP, Stamp};
 use super::tunnel;
 use crate::connection::SessionId;
@@ -36,6 +37,10 @@ const IDLE: Duration = Duration::from_secs(15);
 
 /// What an answer may take beyond the time for which a poll is held.
 const MARGIN: Duration = Duration::from_secs(5);
+
+/// How soon the answer to a poll is asked for (again) once it is its turn: the question may overtake the poll, and a client
+/// that asks this node all the same is not to ask it all the time.
+const RELEASE_EVERY: Duration = Duration::from_millis(250);
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -135,12 +140,16 @@ impl Forwarder {
         peer: Peer,
     ) -> Result<Response<Body>, ForwardError> {
         let is_upgrade = asks_for_websocket(request.headers());
+        let is_poll = request.method() == Method::GET && !is_upgrade;
+        let from = Peer::new(peer.address, peer.secure);
         let request = self.outgoing(owner, request, peer).ok_or(ForwardError::Broken)?;
+        let poll = is_poll.then(|| request.uri().clone());
         let mut ending = self.ending.clone();
         let answered = tokio::select! {
             answered = timeout(self.patience, self.client.request(request)) => answered,
             // Also ready when nobody is left who could say so.
             _ = ending.wait_for(|ending| *ending == Ending::Now) => return Err(ForwardError::Stopping),
+            never = self.release(owner, poll, from) => match never {},
         };
         let mut response = match answered {
             Ok(Ok(response)) => response,
@@ -187,9 +196,28 @@ impl Forwarder {
         if wants_upgrade {
             parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         }
-        let stamp = Stamp { entry: self.factory.node(), peer, at: stamp::now() };
-        parts.headers.insert(STAMP, stamp.sign(&owner.key, &parts.method, &parts.uri)?);
+        parts.headers.insert(STAMP, self.stamp(owner, &parts.method, &parts.uri, peer)?);
         Some(Request::from_parts(parts, body))
+    }
+
+    fn stamp(&self, owner: &Reach, method: &Method, uri: &Uri, peer: Peer) -> Option<HeaderValue> {
+        Stamp { entry: self.factory.node(), peer, at: stamp::now() }.sign(&owner.key, method, uri)
+    }
+
+    /// Has a poll answered by the node that holds it, once this node ends and it is the poll's turn. To break it off would
+    /// end its session. Whether that node has heard shows in the poll's answer.
+    async fn release(&self, owner: &Reach, poll: Option<Uri>, peer: Peer) -> Infallible {
+        let Some(poll) = poll else { return std::future::pending().await };
+        turn(self.ending.clone()).await;
+        loop {
+            tokio::time::sleep(RELEASE_EVERY).await;
+            let Some(stamp) = self.stamp(owner, &RELEASE, &poll, peer.clone()) else { continue };
+            let mut request = Request::new(Body::empty());
+            *request.method_mut() = RELEASE;
+            *request.uri_mut() = poll.clone();
+            request.headers_mut().insert(STAMP, stamp);
+            let _ = timeout(self.patience, self.client.request(request)).await;
+        }
     }
 
     /// Answers that the WebSocket is open, and passes its bytes on for as long as it is.
@@ -228,18 +256,18 @@ impl Forward for Forwarder {
 pub(super) enum Ending {
     /// It does not.
     Not,
-    /// Its WebSockets one after the other, within this time. Requests are passed on all the while.
-    Within(Duration),
+    /// Its WebSockets and polls one after the other, within this time. Requests are passed on all the while.
+    Within { since: Instant, time: Duration },
     /// Everything.
     Now,
 }
 
-/// Ready when it is a WebSocket's turn to end. Each draws its own, so that their clients do not come back all at once.
+/// Ready when it is the turn of a WebSocket, or a poll, to end. Each draws its own, so that their clients do not come back all at once.
 async fn turn(mut ending: watch::Receiver<Ending>) {
     loop {
         let within = match *ending.borrow_and_update() {
             Ending::Not => Duration::MAX,
-            Ending::Within(time) => time.mul_f64(rand::random()),
+            Ending::Within { since, time } => time.saturating_sub(since.elapsed()).mul_f64(rand::random()),
             Ending::Now => return,
         };
         match timeout(within, ending.changed()).await {
@@ -381,11 +409,12 @@ mod tests {
         let (ending, ends) = watch::channel(Ending::Not);
         let turns: Vec<_> = (0..8).map(|_| tokio::spawn(turn(ends.clone()))).collect();
         // The chance that one of them draws a turn within the test is small, and would hide nothing.
-        ending.send_replace(Ending::Within(Duration::from_secs(1_000_000)));
+        let since = Instant::now();
+        ending.send_replace(Ending::Within { since, time: Duration::from_secs(1_000_000) });
         assert!(futures_util::future::select_all(turns).now_or_never().is_none());
         ending.send_replace(Ending::Now);
         timeout(PATIENCE, turn(ends.clone())).await.unwrap();
-        ending.send_replace(Ending::Within(Duration::ZERO));
+        ending.send_replace(Ending::Within { since, time: Duration::ZERO });
         timeout(PATIENCE, turn(ends.clone())).await.unwrap();
         ending.send_replace(Ending::Not);
         drop(ending);

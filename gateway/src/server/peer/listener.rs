@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http::header::{CONNECTION, HeaderName};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use roomcast_adapter::ReachKey;
@@ -22,6 +22,10 @@ use crate::transport::{Peer, session_of};
 
 /// Says to the other node that a request was not answered, and why. It is not passed on to the client.
 pub(super) const REFUSED: HeaderName = HeaderName::from_static("roomcast-refused");
+
+/// The method by which a node asks that the poll which it passes on for a session be answered now. Nodes that do not know it
+/// take it for a wrong method of a client, which changes nothing.
+pub(super) const RELEASE: Method = Method::DELETE;
 
 /// Answers requests of other nodes.
 pub(super) struct Owner {
@@ -66,12 +70,19 @@ impl Owner {
         })?;
         // Nobody passes anything else on. A handshake in particular would be one with an address that is only said.
         let query = Query::parse(request.uri().query().unwrap_or_default());
-        let node = session_of(&query).map(|session| session.node());
-        if node != Some(self.io.factory().node()) {
+        let own = session_of(&query).filter(|session| session.node() == self.io.factory().node());
+        let Some(session) = own else {
             tracing::debug!(entry = %stamp.entry, "a request is for no session of this node");
             return Err(ForwardedResult::Foreign);
-        }
+        };
         from.has_session();
+        if request.method() == RELEASE {
+            self.metrics.forwards.received.inc(ForwardedResult::Released);
+            if let Some(session) = self.io.engine().sessions.get(&session) {
+                session.release_poll();
+            }
+            return Ok(Response::new(Body::empty()));
+        }
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| ForwardedResult::Full)?;
         self.metrics.forwards.received.inc(ForwardedResult::Served);
         let active = Active::new(&self.metrics);

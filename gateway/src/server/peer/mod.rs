@@ -13,7 +13,7 @@ mod tunnel;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use roomcast_adapter::{AdapterFactory, Reach, ReachKey};
@@ -177,14 +177,15 @@ impl Link {
                 let owner = Arc::clone(&owner);
                 async move { owner.answer(request, from).await }
             };
-            serve_nodes(listener, write_timeout, metrics, answer, ended).await;
+            let max_pending = config.peer.max_pending_connections;
+            serve_nodes(listener, max_pending, write_timeout, metrics, answer, ended).await;
         });
         factory.announce_reach(reach).await;
     }
 
-    /// Ends the WebSockets that are passed on, spread over some time. They come back, to other nodes.
+    /// Ends the WebSockets and the polls that are passed on, spread over some time. They come back, to other nodes.
     pub(super) fn release(&self, within: Duration) {
-        self.ending.send_replace(Ending::Within(within));
+        self.ending.send_replace(Ending::Within { since: Instant::now(), time: within });
     }
 
     /// Takes no more requests, and lets go of those that are being passed on.

@@ -91,6 +91,26 @@ async fn a_program_that_embeds_the_server_passes_requests_on() {
 }
 
 #[tokio::test]
+async fn a_poll_that_a_node_passes_on_is_answered_when_that_node_drains() {
+    let hub = MemoryHub::new();
+    let (a, b) = (node(&hub).await, node(&hub).await);
+    let session = session(&a).await;
+    let mut held = Box::pin(ask(&b, Method::GET, &session, ""));
+    while under_way(&a, ForwardSide::Owner) == 0 {
+        assert!(held.as_mut().now_or_never().is_none());
+        tokio::task::yield_now().await;
+    }
+    b.release_peers(Duration::ZERO);
+    // A noop: its client asks again, and its session does not hear of it.
+    let answer = tokio::time::timeout(PATIENCE, held).await.expect("an answer to the poll");
+    assert_eq!(answer, (StatusCode::OK, "6".to_owned()));
+    assert_eq!((a.connection_count(), b.passed_on()), (1, 0));
+    assert!(a.metrics().forwards.received.of(ForwardedResult::Released).get() >= 1);
+    assert_eq!(ask(&a, Method::POST, &session, "40").await, (StatusCode::OK, "ok".to_owned()));
+    assert!(ask(&b, Method::GET, &session, "").await.1.starts_with("40{"));
+}
+
+#[tokio::test]
 async fn who_has_the_key_gets_what_is_passed_on_and_nothing_else() {
     let hub = MemoryHub::new();
     let (a, b) = (node(&hub).await, node(&hub).await);
@@ -126,6 +146,29 @@ async fn who_has_the_key_gets_what_is_passed_on_and_nothing_else() {
     let outside = own.replace("/socket.io/", "/v1/");
     assert_eq!(send(&outside, now).await, (404, None));
     assert_eq!(a.connection_count() + b.connection_count(), 2);
+}
+
+#[tokio::test]
+async fn strangers_that_hold_every_place_keep_no_node_out() {
+    const STRANGERS: usize = 8;
+    let hub = MemoryHub::new();
+    let a = node(&hub).await;
+    let b = node_with(&hub, |config| config.peer.max_pending_connections = STRANGERS).await;
+    let reach = a.factory().reach_of(b.factory().node()).unwrap();
+    let pending = b.metrics().listeners.pending.of(Listener::Peer);
+    let mut strangers = Vec::new();
+    while strangers.len() < STRANGERS {
+        strangers.push(tokio::net::TcpStream::connect(reach.address).await.unwrap());
+    }
+    until(|| pending.get() == STRANGERS as i64).await;
+    let own = session(&b).await;
+    assert_eq!(ask(&a, Method::POST, &own, "40").await, (StatusCode::OK, "ok".to_owned()));
+    assert_eq!(pending.get(), STRANGERS as i64 - 1);
+    // The one that had waited longest went for it.
+    let ended = tokio::time::timeout(PATIENCE, strangers[0].read_u8()).await.unwrap();
+    assert!(ended.is_err());
+    let displaced = "roomcast_listener_refused_total{listener=\"peer\",reason=\"displaced\"} 1";
+    until(|| b.metrics().render().contains(displaced)).await;
 }
 
 #[test]

@@ -109,6 +109,22 @@ fn one_poll_at_a_time() {
 }
 
 #[test]
+fn a_poll_that_cannot_be_held_any_longer_is_released_and_the_session_goes_on() {
+    let mut client = Virtual::new(Transport::Polling);
+    client.session.release_poll();
+    assert_eq!(client.outputs(), [], "there is none");
+    assert!(client.session.handle_poll(false));
+    client.session.release_poll();
+    client.session.release_poll();
+    assert_eq!(client.outputs(), [Output::ReleasePoll]);
+    client.session.poll_answered();
+    assert!(client.session.handle_poll(false) && client.session.is_open());
+    client.session.handle_polling_error();
+    client.session.release_poll();
+    assert_eq!(client.outputs(), [Output::Closed(CloseReason::TransportError)]);
+}
+
+#[test]
 fn a_polling_client_closes_with_a_packet() {
     let mut client = Virtual::new(Transport::Polling);
     assert!(client.session.handle_poll(false));

@@ -11,7 +11,7 @@ use roomcast_adapter::{
     AckEvent, AckStream, Adapter, AdapterError, AdapterFactory, Collected, DrainError, DrainOrder, Drains,
     Host, LocalFactory, LocalSocket, NamespaceEvents, NodeInfo, NodeState, NodeTag, Once, OnceKey, Outgoing,
     PresenceEvent, RemoteSocket, Room, RoomCount, RoomPage, Selector, SocketId, Standing, Status, Tap,
-    Target,
+    Target, TraceContext,
 };
 use roomcast_protocol::socketio::{AckId, Args};
 use tokio::sync::{mpsc, watch};
@@ -120,7 +120,14 @@ impl Adapter for Script {
         ready(self.broadcast(selector, outgoing))
     }
 
-    fn broadcast_with_ack(&self, to: &Selector, name: &str, args: &Args, timeout: Duration) -> AckStream {
+    fn broadcast_with_ack(
+        &self,
+        to: &Selector,
+        name: &str,
+        args: &Args,
+        timeout: Duration,
+        _: Option<TraceContext>,
+    ) -> AckStream {
         let _ = self.note(Asked::Ask(to.clone(), name.to_owned(), args.clone(), timeout));
         let awaited = Awaited(Arc::clone(&self.cancelled));
         let events = stream::iter(self.acks.clone().unwrap_or_default());

@@ -24,6 +24,19 @@ async fn the_description_is_the_golden_one() {
     assert_eq!(served.json(), document());
 }
 
+/// Either is enough, and the document says of each what it is.
+#[test]
+fn every_credential_is_described() {
+    let document = document();
+    let schemes = &document["components"]["securitySchemes"];
+    let kinds = document["security"].as_array().unwrap().iter().map(|one| {
+        let (name, scopes) = one.as_object().unwrap().iter().next().unwrap();
+        assert_eq!(scopes, &json!([]), "{name}");
+        schemes[name]["type"].as_str().unwrap()
+    });
+    assert_eq!(kinds.collect::<Vec<_>>(), ["http", "mutualTLS"]);
+}
+
 /// Every reference leads somewhere.
 #[test]
 fn every_reference_leads_somewhere() {
