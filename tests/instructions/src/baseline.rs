@@ -13,14 +13,18 @@ const TOLERANCE: f64 = 3.0;
 /// what is worse than this is worth a look all the same.
 const TOLERANCE_OF_ANOTHER_COMPILER: f64 = 15.0;
 
+/// How many calls of the allocator more than its baseline a case may make: a mean over a hundred times may have a queue
+/// that grew once.
+const SPARE_ALLOCATIONS: f64 = 0.1;
+
 /// Below this many instructions a single one is more than the tolerance.
 const SPARE: f64 = 1.0;
 
 const RUSTC: &str = env!("COUNTED_RUSTC");
 
 const HEAD: &str = "\
-# Instructions of one operation each, by callgrind. Who makes one dearer by more than 3 % moves its line in the same commit
-# and says why: UPDATE_GOLDEN=1 ./tests/run bench
+# Instructions of one operation each, and calls of the allocator, by callgrind. Who makes one dearer by more than 3 %, or
+# lets it allocate more, moves its line in the same commit and says why: UPDATE_GOLDEN=1 ./tests/run bench
 ";
 
 /// What the cases cost when somebody last looked.
@@ -36,6 +40,8 @@ enum Verdict {
     /// Within the tolerance, by this many per cent.
     Holds(f64),
     Dearer(f64),
+    /// So many times more.
+    Allocates(f64),
     /// So much that the baseline hides what may be lost again.
     Cheaper(f64),
     /// Without a line in the baseline.
@@ -65,9 +71,14 @@ impl Baseline {
         let mut lines = lines.map(|(at, line)| (at + 1, line));
         let (_, compiler) = lines.next().ok_or(0_usize)?;
         let count = |(at, line): (usize, &str)| {
-            let (name, each) = line.rsplit_once("  ").ok_or(at)?;
-            let each = each.trim().parse().map_err(|_| at)?;
-            Ok(Count { name: name.trim_end().to_owned(), each })
+            let (rest, allocations) = line.rsplit_once("  ").ok_or(at)?;
+            let (name, each) = rest.trim_end().rsplit_once("  ").ok_or(at)?;
+            let number = |text: &str| text.trim().parse().map_err(|_| at);
+            Ok(Count {
+                name: name.trim_end().to_owned(),
+                each: number(each)?,
+                allocations: number(allocations)?,
+            })
         };
         Ok(Self { compiler: compiler.to_owned(), counts: lines.map(count).collect::<Result<_, usize>>()? })
     }
@@ -76,7 +87,7 @@ impl Baseline {
         let mut text = format!("{HEAD}{}\n", self.compiler);
         for count in &self.counts {
             // Writing into a string does not fail.
-            let _ = writeln!(text, "{:<56}  {:>12.1}", count.name, count.each);
+            let _ = writeln!(text, "{:<56}  {:>12.1}  {:>10.2}", count.name, count.each, count.allocations);
         }
         text
     }
@@ -96,10 +107,14 @@ impl Baseline {
         for count in counts {
             let verdict = self.verdict(count, tolerance);
             holds &= verdict.holds();
-            println!("{:<56}  {:>12.1}  {}", count.name, count.each, verdict.text(tolerance));
+            let Count { name, each, allocations } = count;
+            println!("{name:<56}  {each:>12.1}  {allocations:>10.2}  {}", verdict.text(tolerance));
         }
         for gone in self.counts.iter().filter(|old| !counts.iter().any(|count| count.name == old.name)) {
-            println!("{:<56}  {:>12}  FAILED: in the baseline, but no case any more", gone.name, "");
+            println!(
+                "{:<56}  {:>12}  {:>10}  FAILED: in the baseline, but no case any more",
+                gone.name, "", ""
+            );
             holds = false;
         }
         holds
@@ -109,7 +124,9 @@ impl Baseline {
         let Some(old) = self.counts.iter().find(|old| old.name == count.name) else { return Verdict::New };
         let more = count.each - old.each;
         let per_cent = more / old.each.max(SPARE) * 100.0;
+        let allocations = count.allocations - old.allocations;
         match () {
+            () if allocations > SPARE_ALLOCATIONS => Verdict::Allocates(allocations),
             () if more > SPARE && per_cent > tolerance => Verdict::Dearer(per_cent),
             () if -more > SPARE && -per_cent > tolerance => Verdict::Cheaper(-per_cent),
             () => Verdict::Holds(per_cent),
@@ -121,7 +138,7 @@ impl Verdict {
     fn holds(&self) -> bool {
         match self {
             Self::Holds(_) | Self::Cheaper(_) => true,
-            Self::Dearer(_) | Self::New => false,
+            Self::Dearer(_) | Self::Allocates(_) | Self::New => false,
         }
     }
 
@@ -129,6 +146,7 @@ impl Verdict {
         match self {
             Self::Holds(per_cent) => format!("{per_cent:+.1} %"),
             Self::Dearer(per_cent) => format!("FAILED: {per_cent:+.1} %, tolerated are {tolerance} %"),
+            Self::Allocates(more) => format!("FAILED: allocates {more:.2} times more"),
             Self::Cheaper(per_cent) => {
                 format!("-{per_cent:.1} %: move the baseline, so that it is not lost again (UPDATE_GOLDEN=1)")
             }
@@ -147,7 +165,9 @@ mod tests {
     use super::*;
 
     fn counts(each: &[(&str, f64)]) -> Vec<Count> {
-        each.iter().map(|(name, each)| Count { name: (*name).to_owned(), each: *each }).collect()
+        let count =
+            |(name, each): &(&str, f64)| Count { name: (*name).to_owned(), each: *each, allocations: 2.0 };
+        each.iter().map(count).collect()
     }
 
     #[test]
@@ -168,6 +188,8 @@ mod tests {
         assert!(matches!(verdict("work", 900.0), Verdict::Cheaper(_)));
         assert!(matches!(verdict("tiny", 5.0), Verdict::Holds(_)), "one instruction is no regression");
         assert_eq!(verdict("unknown", 1.0), Verdict::New);
+        let allocates = Count { allocations: 3.0, ..counts(&[("work", 1000.0)])[0].clone() };
+        assert_eq!(baseline.verdict(&allocates, TOLERANCE), Verdict::Allocates(1.0));
         assert!(!judge("work", 1000.0), "a line without a case is stale");
     }
 

@@ -25,7 +25,7 @@ pub(crate) enum Error {
     NoBaseline(PathBuf),
     #[error("a line of the cases' output is not theirs: {0}")]
     Output(String),
-    #[error("{}, line {line}: not a name, two spaces and a number", .path.display())]
+    #[error("{}, line {line}: not a name, instructions and allocations, with two spaces between", .path.display())]
     Baseline { path: PathBuf, line: usize },
 }
 
@@ -35,7 +35,12 @@ pub(crate) struct Count {
     pub(crate) name: String,
     /// Instructions for each time, the mean.
     pub(crate) each: f64,
+    /// Calls of the allocator for each time, the mean.
+    pub(crate) allocations: f64,
 }
+
+/// The functions of the C library by which memory is taken; giving back is not counted.
+const ALLOCATORS: [&str; 5] = ["malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc"];
 
 /// Two independent counts of all cases, beside each other.
 pub(crate) fn count_twice() -> Result<(Vec<Count>, Vec<Count>), Error> {
@@ -59,7 +64,7 @@ fn count(number: u32) -> Result<Vec<Count>, Error> {
 fn count_in(folder: &Path) -> Result<Vec<Count>, Error> {
     let program = env::current_exe().map_err(|error| Error::Io(folder.to_owned(), error))?;
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--quiet"])
+        .args(["--tool=callgrind", "--quiet", "--compress-strings=no"])
         .arg(format!("--zero-before={COUNTED_FUNCTION}"))
         .arg(format!("--dump-after={COUNTED_FUNCTION}"))
         .arg(format!("--callgrind-out-file={}", folder.join("out").display()))
@@ -81,7 +86,11 @@ fn count_in(folder: &Path) -> Result<Vec<Count>, Error> {
     if dumps.len() != cases.len() {
         return Err(Error::Dumps { dumps: dumps.len(), cases: cases.len() });
     }
-    let each = |((name, times), all): ((String, u64), u64)| Count { name, each: all as f64 / times as f64 };
+    let each = |((name, times), dump): ((String, u64), Dump)| Count {
+        name,
+        each: dump.instructions as f64 / times as f64,
+        allocations: dump.allocations as f64 / times as f64,
+    };
     Ok(cases.into_iter().zip(dumps).map(each).collect())
 }
 
@@ -90,8 +99,32 @@ fn case(line: &str) -> Result<(String, u64), Error> {
     parsed.filter(|(_, times)| *times > 0).ok_or_else(|| Error::Output(line.to_owned()))
 }
 
+/// What one file of callgrind says.
+struct Dump {
+    instructions: u64,
+    allocations: u64,
+}
+
+impl Dump {
+    /// Reads a file ("Callgrind Format Specification" of valgrind's manual).
+    fn parse(text: &str) -> Option<Self> {
+        let instructions = text.lines().find_map(|line| line.strip_prefix("summary: "))?;
+        let (mut allocations, mut callee) = (0, "");
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix("cfn=") {
+                callee = name;
+            } else if let Some(calls) = line.strip_prefix("calls=")
+                && ALLOCATORS.contains(&callee)
+            {
+                allocations += calls.split(' ').next()?.parse::<u64>().ok()?;
+            }
+        }
+        Some(Self { instructions: instructions.trim().parse().ok()?, allocations })
+    }
+}
+
 /// The counts in the files `out.1`, `out.2` and so on, one for each case in their order.
-fn dumps(folder: &Path) -> Result<Vec<u64>, Error> {
+fn dumps(folder: &Path) -> Result<Vec<Dump>, Error> {
     let mut counts = Vec::new();
     loop {
         let path = folder.join(format!("out.{}", counts.len() + 1));
@@ -104,7 +137,20 @@ fn dumps(folder: &Path) -> Result<Vec<u64>, Error> {
         if text.lines().any(|line| line == "desc: Trigger: Program termination") {
             return Ok(counts);
         }
-        let count = text.lines().find_map(|line| line.strip_prefix("summary: "));
-        counts.push(count.and_then(|count| count.trim().parse().ok()).ok_or(Error::NoCount(path))?);
+        counts.push(Dump::parse(&text).ok_or(Error::NoCount(path))?);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_of_the_allocator_are_summed_up() {
+        let text = "events: Ir\nsummary: 1234\n\nfn=work\n16 400\ncfn=malloc\ncalls=3 0\n16 60\ncfn=free\ncalls=9 0\n\
+                    17 2\nfn=other\ncfn=realloc\ncalls=2 40\n9 1\n";
+        let dump = Dump::parse(text).unwrap();
+        assert_eq!((dump.instructions, dump.allocations), (1234, 5));
+        assert!(Dump::parse("events: Ir\n").is_none());
     }
 }
