@@ -300,7 +300,7 @@ part_load() {
   need_strace
   # Each connection is a descriptor, on both sides.
   ulimit -n "$(ulimit -Hn)"
-  cargo build --release -p roomcast -p roomcast-tests --bins
+  cargo build --release -p roomcast -p roomcast-tests --bins --features "$gateway_features"
   # Losses, disorder, bytes, tasks and writes have bounds; times are printed.
   load idle
   load --target roomcast-library idle --watched 0
