@@ -13,6 +13,7 @@ use roomcast_adapter::{CloseCause, Item, LocalSocket, Outgoing, SocketId};
 use roomcast_protocol::engineio::{CloseReason, Message, Session, Source, Transport};
 use roomcast_protocol::socketio::{Client, EncodedPacket, Incoming, Violation};
 
+use super::held::Held;
 use super::sessions::random_id;
 use super::{Bucket, ConnectionShared, Engine, EngineSocket, Signal, Wire, WireQueue};
 use crate::handler::{BoxFuture, DisconnectReason, Refusal, Step};
@@ -64,10 +65,7 @@ pub(super) struct Core {
     upper: Upper,
     pub(super) wire: WireQueue,
     waiting: Option<Box<FuturesUnordered<BoxFuture<Finished>>>>,
-    /// Events that came while as many handlers waited as may, in order.
-    held_events: VecDeque<(usize, Socket, Event)>,
-    /// Mail of sockets whose client does not know yet that they are connected.
-    held_mail: Vec<(usize, Arc<Outgoing>)>,
+    held: Held,
     /// The transport has to be read once even though there is no room for events.
     pub(super) must_listen: bool,
     /// When the client must have joined a namespace.
@@ -104,8 +102,7 @@ impl Core {
             upper,
             wire,
             waiting: None,
-            held_events: VecDeque::new(),
-            held_mail: Vec::new(),
+            held: Held::default(),
             must_listen: false,
             connect_by,
             ended: None,
@@ -152,7 +149,7 @@ impl Core {
     /// True when there is no room for more events. Acks are let through for as long as possible: handlers may be waiting
     /// for them.
     pub(super) fn is_full(&self) -> bool {
-        self.held_events.len() >= self.engine.max_pending_handlers.saturating_mul(HELD_EVENTS_FACTOR)
+        self.held.events() >= self.engine.max_pending_handlers.saturating_mul(HELD_EVENTS_FACTOR)
     }
 
     /// True when so many handlers wait that no more are started.
@@ -211,7 +208,7 @@ impl Core {
     /// Ends a connection that was told to go, once nothing is under way: handlers that wait owe acks to the client, and the
     /// client may owe some to others. True if it did.
     pub(super) fn leave_if_settled(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
-        if !self.is_idle() || !self.held_events.is_empty() {
+        if !self.is_idle() || self.held.events() > 0 {
             return false;
         }
         let owes_acks = self.leaving.is_some() && self.owes_acks();
@@ -282,8 +279,8 @@ impl Core {
                     return;
                 }
                 let event = Event { name: name.as_ref().into(), args, ack };
-                if self.is_crowded() || !self.held_events.is_empty() {
-                    self.held_events.push_back((slot, socket, event));
+                if self.is_crowded() || self.held.events() > 0 {
+                    self.held.push_event(slot, socket, event);
                 } else {
                     self.dispatch(&socket, event, cx);
                 }
@@ -360,7 +357,7 @@ impl Core {
             }
         }
         while !self.is_crowded()
-            && let Some((slot, socket, event)) = self.held_events.pop_front()
+            && let Some((slot, socket, event)) = self.held.pop_event()
         {
             progress = true;
             if self.is_current(slot, &socket) {
@@ -468,13 +465,9 @@ impl Core {
         if let Upper::SocketIo { client, .. } = &mut self.upper {
             client.accept(slot);
         }
-        for (of, outgoing) in std::mem::take(&mut self.held_mail) {
-            if of == slot {
-                let wire = self.encode(outgoing);
-                self.wire.push(wire);
-            } else {
-                self.held_mail.push((of, outgoing));
-            }
+        for outgoing in self.held.take_mail(slot) {
+            let wire = self.encode(outgoing);
+            self.wire.push(wire);
         }
     }
 
@@ -516,8 +509,7 @@ impl Core {
             self.wire.push(wire);
             return;
         };
-        self.held_mail.push((slot, outgoing));
-        if self.held_mail.len() > self.engine.config.mailbox.max_items {
+        if self.held.push_mail(slot, outgoing) > self.engine.config.mailbox.max_items {
             self.detach_all(DisconnectReason::SlowConsumer, cx);
             self.session.abort();
         } else if self.socket(slot).is_some_and(|socket| socket.phase() == Phase::Impatient) {
@@ -648,7 +640,7 @@ impl Core {
         socket.set_phase(Phase::Disconnected);
         // A listener that holds its own socket would keep both for ever.
         socket.drop_listeners();
-        self.held_mail.retain(|(of, _)| *of != slot);
+        self.held.take_mail(slot);
     }
 
     /// The connection ends without a word, such as by the panic of a listener: its sockets leave their rooms.

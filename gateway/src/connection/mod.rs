@@ -7,6 +7,7 @@ mod admission;
 mod core;
 mod engine;
 mod farewell;
+mod held;
 mod limits;
 mod pace;
 mod raw;

@@ -78,7 +78,7 @@ impl Owner {
         from.has_session();
         if request.method() == RELEASE {
             self.metrics.forwards.received.inc(ForwardedResult::Released);
-            if let Some(session) = self.io.engine().sessions.get(&session) {
+            if let Some(session) = self.io.engine().sessions.get(session) {
                 session.release_poll();
             }
             return Ok(Response::new(Body::empty()));
