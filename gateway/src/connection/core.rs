@@ -722,3 +722,7 @@ fn count_engine_packet(engine: &Engine, text: &[u8]) {
     };
     engine.metrics.packets_received.inc(kind);
 }
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;

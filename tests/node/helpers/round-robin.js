@@ -2,24 +2,8 @@
 
 import { writeFileSync } from "node:fs";
 import path from "node:path";
+import { startHaproxy } from "./brokers.js";
 import { Child, freePort, portOpen, program, temporaryDirectory } from "./processes.js";
-
-const haproxy = (port, nodes) => `
-global
-  maxconn 2000
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 60s
-  timeout server 60s
-  timeout tunnel 1h
-frontend public
-  bind 127.0.0.1:${port}
-  default_backend roomcast
-backend roomcast
-  balance roundrobin
-${nodes.map((node, index) => `  server node${index} 127.0.0.1:${node.port} check inter 200ms rise 1 fall 2`).join("\n")}
-`;
 
 const nginx = (port, nodes, directory) => `
 daemon off;
@@ -50,31 +34,20 @@ ${nodes.map((node) => `    server 127.0.0.1:${node.port};`).join("\n")}
 }
 `;
 
-const BALANCERS = {
-  haproxy: { text: haproxy, command: async (file) => [await program("haproxy"), ["-db", "-f", file]] },
-  nginx: {
-    text: nginx,
-    command: async (file) => [await program("nginx", "nginx-light"), ["-e", "stderr", "-c", file]],
-  },
-};
+async function startNginx(nodes) {
+  const [port, directory] = [await freePort(), temporaryDirectory()];
+  const file = path.join(directory, "nginx.conf");
+  writeFileSync(file, nginx(port, nodes, directory));
+  const command = await program("nginx", "nginx-light");
+  const child = new Child(command, ["-e", "stderr", "-c", file], { cwd: directory, name: "nginx" });
+  await child.ready(() => portOpen(port));
+  return { port, url: `http://127.0.0.1:${port}`, stop: () => child.stop() };
+}
+
+const STARTERS = { haproxy: (nodes) => startHaproxy(nodes, { cookies: false }), nginx: startNginx };
 
 /** The balancers by name. */
-export const ROUND_ROBIN = Object.keys(BALANCERS);
+export const ROUND_ROBIN = Object.keys(STARTERS);
 
 /** Starts one in front of the nodes. */
-export async function startRoundRobin(kind, nodes) {
-  const [port, directory] = [await freePort(), temporaryDirectory()];
-  const file = path.join(directory, `${kind}.conf`);
-  writeFileSync(file, BALANCERS[kind].text(port, nodes, directory));
-  const child = new Child(...(await BALANCERS[kind].command(file)), { cwd: directory, name: kind });
-  await child.ready(async () => {
-    if (!(await portOpen(port))) return false;
-    // HAProxy takes a server into the round after its first check.
-    for (let round = 0; round < nodes.length * 3; round++) {
-      const response = await fetch(`http://127.0.0.1:${port}/socket.io/socket.io.js`, { method: "HEAD" });
-      if (response.status >= 500) return false;
-    }
-    return true;
-  });
-  return { kind, port, url: `http://127.0.0.1:${port}`, stop: () => child.stop() };
-}
+export const startRoundRobin = (kind, nodes) => STARTERS[kind](nodes);

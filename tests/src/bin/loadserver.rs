@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use roomcast::adapter::cluster::{ClusterConfig, ClusterFactory};
 use roomcast::adapter::redis::{RedisBus, RedisConfig};
-use roomcast::{Ack, Args, Io, Socket};
+use roomcast::{Args, Io, Socket};
+use roomcast_tests::serve_rooms;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -33,13 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 async fn serve(socket: Socket) {
     socket.on("echo", |args: Args| async move { args });
-    socket.on("join", |socket: Socket, room: String, ack: Ack| async move {
-        let _ = socket.join(room).await;
-        let _ = ack.send(());
-    });
-    socket.on("broadcast", |socket: Socket, room: String, event: String, argument: Args| async move {
-        let _ = socket.to(room).emit(&event, argument);
-    });
+    serve_rooms(&socket);
 }
 
 /// `GET /tasks` at the port answers with the number of tasks in the runtime.

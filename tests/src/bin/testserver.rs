@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roomcast::config::Transport;
-use roomcast::{Ack, Args, EngineHandler, EngineSocket, Io, IoBuilder, Message, Refusal, Socket};
+use roomcast::{Args, EngineHandler, EngineSocket, Io, IoBuilder, Message, Refusal, Socket};
+use roomcast_tests::serve_rooms;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -62,13 +63,7 @@ async fn serve(socket: Socket) {
         let _ = socket.emit("message-back", args);
     });
     socket.on("message-with-ack", |args: Args| async move { args });
-    socket.on("join", |socket: Socket, room: String, ack: Ack| async move {
-        let _ = socket.join(room).await;
-        let _ = ack.send(());
-    });
-    socket.on("broadcast", |socket: Socket, room: String, event: String, arg: Args| async move {
-        let _ = socket.to(room).emit(&event, arg);
-    });
+    serve_rooms(&socket);
     socket.on("ack-me", |socket: Socket| async move {
         if let Ok(answer) = socket.emit_with_ack("ask", ()).await {
             let _ = socket.emit("answered", answer);
