@@ -31,25 +31,12 @@ parts=(
   "load|connections, echoes, rooms, clusters and slow clients under load, release build"
 )
 
-# Not among those that run when none is chosen, each with its reason.
-on_demand=(
-  # Its baselines are to be taken on a quiet machine first: UPDATE_GOLDEN=1 ./tests/run bench
-  bench
-  # Rewritten, and to be run in a release build on a quiet machine before its bounds are those of every run.
-  load
-)
-
-default_parts() { part_names | while read -r name; do [[ " ${on_demand[*]} " == *" $name "* ]] || echo "$name"; done; }
 part_names() { printf '%s\n' "${parts[@]%%|*}"; }
 part_text() { local line; for line in "${parts[@]}"; do [[ ${line%%|*} == "$1" ]] && echo "${line#*|}"; done; return 0; }
 is_part() { part_names | grep -qxF -- "$1"; }
 list_parts() {
-  local line name note
-  for line in "${parts[@]}"; do
-    name=${line%%|*} note=
-    [[ " ${on_demand[*]} " != *" $name "* ]] || note=" (on demand)"
-    printf '%-12s %s%s\n' "$name" "${line#*|}" "$note"
-  done
+  local line
+  for line in "${parts[@]}"; do printf '%-12s %s\n' "${line%%|*}" "${line#*|}"; done
 }
 
 # Features that the default build of a crate leaves out and that are code of ours all the same.
@@ -300,7 +287,8 @@ part_load() {
   need_strace
   # Each connection is a descriptor, on both sides.
   ulimit -n "$(ulimit -Hn)"
-  cargo build --release -p roomcast -p roomcast-tests --bins --features "$gateway_features"
+  cargo build --release -p roomcast -p roomcast-tests --bin roomcast --bin loadserver --bin load --bin floor \
+    --features "$gateway_features"
   # Losses, disorder, bytes, tasks and writes have bounds; times are printed.
   load idle
   load --target roomcast-library idle --watched 0
