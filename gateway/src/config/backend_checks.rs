@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
-use super::validate::{form, is_token};
+use super::validate::{form, is_token, zeros};
 use super::{Access, Backend, Config, Mode, Namespace, Problem, Secret};
 
 /// The longest time for which an answer to `roomcast.connect` may be shared: who is banned gets in for that long.
@@ -60,7 +60,7 @@ fn one(name: &str, backend: &Backend, problems: &mut Vec<Problem>) {
     if let Some(path) = backend.ca_file.as_ref().filter(|path| !has_certificates(path)) {
         problems.push(form(key("ca_file"), &path.to_string_lossy(), "a PEM file with certificates"));
     }
-    let zero = [
+    problems.extend(zeros([
         ("backend.timeout", backend.timeout.is_zero()),
         ("backend.concurrency", backend.concurrency == 0),
         ("backend.batch_items", backend.batch_items == 0),
@@ -68,8 +68,7 @@ fn one(name: &str, backend: &Backend, problems: &mut Vec<Problem>) {
         ("backend.queue_bytes", backend.queue_bytes == 0),
         ("backend.max_reply", backend.max_reply == 0),
         ("backend.breaker_failures", backend.breaker_failures == 0),
-    ];
-    problems.extend(zero.iter().filter(|(_, is_zero)| *is_zero).map(|(key, _)| Problem::Zero(key)));
+    ]));
     if backend.share_connects > MAX_SHARE {
         let shown = humantime::format_duration(backend.share_connects).to_string();
         problems.push(form(key("share_connects"), &shown, "a duration up to 10s"));

@@ -1,6 +1,6 @@
 //! What must hold of the ways in over a broker. Owns the checks, changes nothing.
 
-use super::validate::form;
+use super::validate::{form, zeros};
 use super::{AdapterKind, Config, Problem, SecretUrl};
 
 /// The shortest time after which entries may be taken over: a node needs a moment for those that it has.
@@ -64,12 +64,11 @@ fn stream(config: &Config, problems: &mut Vec<Problem>) {
         let shown = humantime::format_duration(stream.claim_after).to_string();
         problems.push(form("ingest.stream.claim_after", &shown, "a duration of at least 1s"));
     }
-    let zero = [
+    problems.extend(zeros([
         ("ingest.stream.max_deliveries", stream.max_deliveries == 0),
         ("ingest.stream.window", stream.window.is_zero()),
         ("ingest.stream.max_dead", stream.max_dead == 0),
-    ];
-    problems.extend(zero.iter().filter(|(_, is_zero)| *is_zero).map(|(key, _)| Problem::Zero(key)));
+    ]));
 }
 
 fn url(key: &'static str, kind: AdapterKind, url: &Option<SecretUrl>, problems: &mut Vec<Problem>) {

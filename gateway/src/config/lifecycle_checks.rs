@@ -1,17 +1,16 @@
 //! What must hold for draining, rebalancing and admission.
 
-use super::validate::form;
+use super::validate::{form, zeros};
 use super::{Config, MemoryLimit, Problem};
 
 pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
     let (drain, rebalance, admission) = (&config.drain, &config.rebalance, &config.admission);
-    let counts = [
-        ("drain.rate", Some(drain.rate)),
-        ("rebalance.rate", Some(rebalance.rate)),
-        ("admission.handshakes_per_second", admission.handshakes_per_second),
-        ("admission.handshakes_burst", admission.handshakes_burst),
-    ];
-    problems.extend(counts.iter().filter(|(_, value)| *value == Some(0)).map(|(key, _)| Problem::Zero(key)));
+    problems.extend(zeros([
+        ("drain.rate", drain.rate == 0),
+        ("rebalance.rate", rebalance.rate == 0),
+        ("admission.handshakes_per_second", admission.handshakes_per_second == Some(0)),
+        ("admission.handshakes_burst", admission.handshakes_burst == Some(0)),
+    ]));
     if let Some(threshold) = rebalance.threshold.filter(|threshold| !(0.01..=10.0).contains(threshold)) {
         let threshold = threshold.to_string();
         problems.push(form("rebalance.threshold", &threshold, "a share from 0.01 to 10"));

@@ -1,19 +1,19 @@
 //! What must hold of the listeners' TLS, bounds and times. Owns the checks, changes nothing; whether files can be used is
 //! found out by who reads them.
 
+use super::validate::zeros;
 use super::{Config, ListenerTls, Problem};
 
 pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
     let (public, api) = (&config.public, &config.api);
-    let zeros = [
+    problems.extend(zeros([
         ("public.max_pending_connections", public.max_pending_connections == 0),
         ("public.header_timeout", public.header_timeout.is_zero()),
         ("public.idle_timeout", public.idle_timeout.is_zero()),
         ("public.tls.handshake_timeout", public.tls.handshake_timeout.is_zero()),
         ("api.max_connections", api.max_connections == 0),
         ("api.tls.handshake_timeout", api.tls.handshake_timeout.is_zero()),
-    ];
-    problems.extend(zeros.iter().filter(|(_, zero)| *zero).map(|(key, _)| Problem::Zero(key)));
+    ]));
     tls("public.tls.cert_file", "public.tls.client_ca_file", &public.tls, problems);
     tls("api.tls.cert_file", "api.tls.client_ca_file", &api.tls, problems);
 }

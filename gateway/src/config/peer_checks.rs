@@ -1,6 +1,6 @@
 //! What must hold of how nodes reach each other. Owns the checks, changes nothing.
 
-use super::validate::form;
+use super::validate::{form, zeros};
 use super::{Config, Peer, Problem};
 
 pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
@@ -22,13 +22,12 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
             ));
         }
     }
-    let zeros = [
+    problems.extend(zeros([
         ("peer.max_requests", peer.max_requests == 0),
         ("peer.max_pending_connections", peer.max_pending_connections == 0),
         ("peer.connect_timeout", peer.connect_timeout.is_zero()),
         ("peer.clock_skew", peer.clock_skew.is_zero()),
-    ];
-    problems.extend(zeros.iter().filter(|(_, zero)| *zero).map(|(key, _)| Problem::Zero(key)));
+    ]));
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::section::section;
-use super::validate::{form, is_http_url};
+use super::validate::{form, not_http_url, zeros};
 use super::{Problem, Secret, units};
 
 /// The most of `queue`.
@@ -49,13 +49,8 @@ impl Trace {
 
 /// What must hold for traces.
 pub(super) fn problems(trace: &Trace, problems: &mut Vec<Problem>) {
-    let endpoints = [("trace.endpoint", &trace.endpoint), ("trace.traces_endpoint", &trace.traces_endpoint)];
-    for (key, endpoint) in endpoints {
-        if let Some(endpoint) = endpoint.as_ref().filter(|endpoint| !is_http_url(endpoint)) {
-            let scheme = endpoint.split_once("://").map_or("", |(scheme, _)| scheme);
-            problems.push(form(key, scheme, "a URL with http:// or https://"));
-        }
-    }
+    problems.extend(not_http_url("trace.endpoint", trace.endpoint.as_deref()));
+    problems.extend(not_http_url("trace.traces_endpoint", trace.traces_endpoint.as_deref()));
     if !(0.0..=1.0).contains(&trace.sample) {
         problems.push(form("trace.sample", &trace.sample.to_string(), "a number from 0 to 1"));
     }
@@ -74,9 +69,5 @@ pub(super) fn problems(trace: &Trace, problems: &mut Vec<Problem>) {
     if trace.queue > MAX_QUEUE {
         problems.push(form("trace.queue", &trace.queue.to_string(), "a number up to 1048576"));
     }
-    for (is_zero, key) in [(trace.queue == 0, "trace.queue"), (trace.timeout.is_zero(), "trace.timeout")] {
-        if is_zero {
-            problems.push(Problem::Zero(key));
-        }
-    }
+    problems.extend(zeros([("trace.queue", trace.queue == 0), ("trace.timeout", trace.timeout.is_zero())]));
 }

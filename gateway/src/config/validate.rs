@@ -1,7 +1,6 @@
 //! What must hold between the values of a configuration before a port is bound. Owns the checks, changes nothing.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use super::public::{is_allowed_origin, is_origin};
 use super::{
@@ -50,6 +49,11 @@ pub(super) fn form(key: impl Into<String>, value: &str, expected: &'static str) 
     Problem::Form { key: key.into(), value: value.to_owned(), expected }
 }
 
+/// A problem for each key whose value is zero.
+pub(super) fn zeros<const N: usize>(keys: [(&'static str, bool); N]) -> impl Iterator<Item = Problem> {
+    keys.into_iter().filter(|(_, is_zero)| *is_zero).map(|(key, _)| Problem::Zero(key))
+}
+
 /// The first value that stands twice.
 fn twice<'a>(key: &'static str, values: impl Iterator<Item = &'a str>) -> Option<Problem> {
     let mut seen = HashSet::new();
@@ -91,10 +95,7 @@ fn api_keys(api: &Api, problems: &mut Vec<Problem>) {
     if api.jwt.claim.is_empty() {
         problems.push(Problem::Empty("api.jwt.claim".to_owned()));
     }
-    if let Some(url) = api.jwt.jwks_url.as_deref().filter(|url| !is_http_url(url)) {
-        let shown = url.split_once("://").map_or("", |(scheme, _)| scheme);
-        problems.push(form("api.jwt.jwks_url", shown, "a URL that begins with https:// or http://"));
-    }
+    problems.extend(not_http_url("api.jwt.jwks_url", api.jwt.jwks_url.as_deref()));
     let named = api.named_keys.iter().filter_map(|key| key.secret.as_ref());
     let secrets: Vec<_> = api.keys.iter().chain(named).map(Secret::expose).collect();
     if secrets.iter().any(|secret| secret.len() < MIN_KEY_LENGTH) {
@@ -199,9 +200,8 @@ fn bounds(config: &Config, problems: &mut Vec<Problem>) {
         ("adapter.inbound.max_bytes", adapter.inbound.max_bytes),
         ("api.max_body", config.api.max_body),
     ];
-    let zero_durations = durations.iter().filter(|(_, value)| *value == Duration::ZERO).map(|(key, _)| *key);
-    let zero_counts = counts.iter().filter(|(_, value)| *value == 0).map(|(key, _)| *key);
-    problems.extend(zero_durations.chain(zero_counts).map(Problem::Zero));
+    problems.extend(zeros(durations.map(|(key, value)| (key, value.is_zero()))));
+    problems.extend(zeros(counts.map(|(key, value)| (key, value == 0))));
     if !(1..=9).contains(&engine.per_message_deflate.level) {
         let level = engine.per_message_deflate.level.to_string();
         problems.push(form("engine.per_message_deflate.level", &level, "a level from 1 to 9"));
@@ -305,15 +305,14 @@ fn tokens(config: &Config, problems: &mut Vec<Problem>) {
             problems.push(form(key, event, "an event name that is not reserved"));
         }
     }
-    let zeros = [
+    problems.extend(zeros([
         ("auth.max_revocations", auth.max_revocations == 0),
         ("auth.revocation_time", auth.revocation_time.is_zero()),
         ("auth.jwt.jwks_refresh", jwt.jwks_refresh.is_zero()),
         ("auth.jwt.jwks_cooldown", jwt.jwks_cooldown.is_zero()),
         ("auth.jwt.jwks_timeout", jwt.jwks_timeout.is_zero()),
         ("auth.jwt.jwks_max_bytes", jwt.jwks_max_bytes == 0),
-    ];
-    problems.extend(zeros.iter().filter(|(_, zero)| *zero).map(|(key, _)| Problem::Zero(key)));
+    ]));
     if let Err((key, error)) = check_static_keys(jwt) {
         problems.push(Problem::TokenKey { of: "auth", key, message: error.to_string() });
     }
@@ -332,11 +331,15 @@ fn tokens(config: &Config, problems: &mut Vec<Problem>) {
     if jwt.claim.is_empty() {
         problems.push(Problem::Empty("auth.jwt.claim".to_owned()));
     }
-    if let Some(url) = jwt.jwks_url.as_deref().filter(|url| !is_http_url(url)) {
-        // Not the rest: there may be a password in it.
-        let shown = url.split_once("://").map_or("", |(scheme, _)| scheme);
-        problems.push(form("auth.jwt.jwks_url", shown, "a URL that begins with https:// or http://"));
-    }
+    problems.extend(not_http_url("auth.jwt.jwks_url", jwt.jwks_url.as_deref()));
+}
+
+/// What is wrong with a URL that has neither http nor https.
+pub(super) fn not_http_url(key: &'static str, url: Option<&str>) -> Option<Problem> {
+    let url = url.filter(|url| !is_http_url(url))?;
+    // Not the rest: there may be a password in it.
+    let shown = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    Some(form(key, shown, "a URL that begins with https:// or http://"))
 }
 
 pub(super) fn is_http_url(url: &str) -> bool {
@@ -346,14 +349,13 @@ pub(super) fn is_http_url(url: &str) -> bool {
 
 fn limits(config: &Config, problems: &mut Vec<Problem>) {
     let limits = &config.limits;
-    let counts = [
-        ("limits.connections_per_ip", limits.connections_per_ip),
-        ("limits.connects_per_ip", limits.connects_per_ip),
-        ("limits.sockets_per_user", limits.sockets_per_user),
-        ("limits.events_per_second", limits.events_per_second),
-        ("limits.events_burst", limits.events_burst),
-    ];
-    problems.extend(counts.iter().filter(|(_, count)| *count == Some(0)).map(|(key, _)| Problem::Zero(key)));
+    problems.extend(zeros([
+        ("limits.connections_per_ip", limits.connections_per_ip == Some(0)),
+        ("limits.connects_per_ip", limits.connects_per_ip == Some(0)),
+        ("limits.sockets_per_user", limits.sockets_per_user == Some(0)),
+        ("limits.events_per_second", limits.events_per_second == Some(0)),
+        ("limits.events_burst", limits.events_burst == Some(0)),
+    ]));
 }
 
 fn events(namespace: &Namespace, problems: &mut Vec<Problem>) {

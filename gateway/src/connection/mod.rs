@@ -7,7 +7,6 @@ mod admission;
 mod core;
 mod engine;
 mod farewell;
-mod held;
 mod limits;
 mod pace;
 mod raw;

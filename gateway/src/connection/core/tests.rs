@@ -1,6 +1,7 @@
 //! The core of a connection in virtual time: texts of a client go in, what would be written comes out.
 
 use std::task::Waker;
+use std::time::Duration;
 
 use http::{HeaderMap, Uri};
 use parking_lot::Mutex;
