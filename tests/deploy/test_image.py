@@ -30,7 +30,7 @@ from support import (
 # What the build reads: all that git has of these.
 SOURCES = ["Cargo.toml", "Cargo.lock", "LICENSE*", "adapter", "gateway", "protocol"]
 # Members of the workspace are read, too, even if nothing is built of them.
-SOURCES += ["tests/Cargo.toml", "tests/src", "tests/instructions"]
+SOURCES += ["tests/Cargo.toml", "tests/src", "tests/instructions", "tests/scale"]
 
 
 class Buildah:

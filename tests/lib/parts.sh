@@ -8,7 +8,7 @@ parts=(
   "docs|the API documentation builds without warnings"
   "unit|unit, golden, property and documentation tests of every crate"
   "conformance|one adapter suite against memory, Redis and NATS"
-  "simulation|the model of the cluster, 200 seeds"
+  "simulation|the model of the cluster, 200 seeds; the messages of a cluster, counted"
   "node|protocols by hand, official Node clients, HTTP API"
   "auth|tokens, sessions, limits and revocation, with tokens of an independent library"
   "listeners|TLS with official clients, client certificates, PROXY protocol, forwarded addresses"
@@ -85,7 +85,7 @@ part_simulation() {
   need_cargo
   # Whole clusters for thousands of virtual seconds: worth a little optimisation.
   cargo test --config profile.dev.package.roomcast-adapter.opt-level=1 \
-    -p roomcast-adapter --no-default-features --features simulation --test simulation
+    -p roomcast-adapter --no-default-features --features simulation --test simulation --test scale
 }
 
 part_node() {

@@ -3,8 +3,11 @@
 //!
 //! One seed is one story, and always the same one: how many nodes there are, who joins and emits what and when, how long
 //! messages are under way, and what breaks. Nothing here may draw chance, time or order from anywhere else.
+//!
+//! [`Calm`] is the same nodes and broker without faults, to count what they say to each other.
 
 mod bus;
+mod calm;
 mod finale;
 mod judge;
 mod machine;
@@ -14,6 +17,7 @@ mod network;
 mod random;
 mod script;
 mod trace;
+mod traffic;
 mod world;
 
 use std::cell::RefCell;
@@ -21,8 +25,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 use std::time::Duration;
 
+pub use self::calm::Calm;
 use self::random::Random;
 use self::trace::Trace;
+pub use self::traffic::{Carried, Kind, Traffic};
 use self::world::World;
 use super::ClusterConfig;
 
@@ -54,6 +60,21 @@ impl Profile {
     /// Nodes have so many rooms that they go over to buckets of them.
     fn hashes(&self) -> bool {
         self.config.max_room_subjects < 100
+    }
+
+    /// Nothing breaks.
+    fn calm(nodes: usize, config: ClusterConfig) -> Self {
+        Self {
+            nodes,
+            shards: 1,
+            config,
+            length: 0,
+            busy_permille: 0,
+            fault_permille: 0,
+            slow_permille: 0,
+            loss_permille: 0,
+            duplicate_permille: 0,
+        }
     }
 
     fn draw(random: &mut Random) -> Self {

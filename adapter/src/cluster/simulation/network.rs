@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::bus::{Ask, Call, Reply};
 use super::mark::{self, Number};
 use super::random::Random;
+use super::traffic::Traffic;
 use super::{Ms, Profile};
 use crate::cluster::message::Message;
 use crate::cluster::{Publication, Subject, wire};
@@ -106,6 +107,8 @@ pub(super) struct Network {
     now: Ms,
     pub(super) quiet: bool,
     notices: Vec<Notice>,
+    /// What is carried, where somebody counts it.
+    pub(super) traffic: Option<Box<Traffic>>,
 }
 
 impl Network {
@@ -119,6 +122,7 @@ impl Network {
             now: 0,
             quiet: false,
             notices: Vec::new(),
+            traffic: None,
         }
     }
 
@@ -281,8 +285,16 @@ impl Network {
                 arrival => self.lost_on_the_way(arrival),
             },
             Arrival::Publication(publication) => self.route(at, publication),
-            Arrival::Subscribe(subjects) => self.clients[node].subjects.extend(subjects),
+            Arrival::Subscribe(subjects) => {
+                if let Some(traffic) = &mut self.traffic {
+                    traffic.subscribed += subjects.len() as u64;
+                }
+                self.clients[node].subjects.extend(subjects);
+            }
             Arrival::Unsubscribe(subjects) => {
+                if let Some(traffic) = &mut self.traffic {
+                    traffic.unsubscribed += subjects.len() as u64;
+                }
                 self.clients[node].subjects.retain(|subject| !subjects.contains(subject));
             }
             Arrival::Done { reply } => {
@@ -307,6 +319,11 @@ impl Network {
         let Publication { subject, payload } = publication;
         self.notices.extend(mark::find(&payload).map(Notice::Taken));
         let way = self.shard(&subject);
+        if let Some(traffic) = &mut self.traffic {
+            let clients = self.clients.iter().enumerate();
+            let to = clients.filter(|(_, client)| client.connected && client.subjects.contains(&subject));
+            traffic.count(&payload, &to.map(|(node, _)| node).collect::<Vec<_>>());
+        }
         for node in 0..self.clients.len() {
             let client = &self.clients[node];
             if !client.connected {
