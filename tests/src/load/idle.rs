@@ -13,9 +13,10 @@ const MAX_BYTES: f64 = 4096.0;
 /// Tasks that are no connection's: the allowance for what the node does at times.
 const SPARE_TASKS: u64 = 8;
 
-/// Connections that come and go together, and how often before memory is looked at.
+/// Connections that come and go together, and how often before memory is looked at: by then the allocator has got used to
+/// their sizes.
 const CYCLE: usize = 500;
-const WARM_UP_CYCLES: usize = 4;
+const WARM_UP_CYCLES: usize = 16;
 
 /// What memory may move between two times at which it stands still, in bytes.
 const MAX_GROWTH: f64 = 1024.0 * 1024.0;
