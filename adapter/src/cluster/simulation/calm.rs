@@ -112,8 +112,8 @@ impl Calm {
     pub fn ask(&mut self, node: usize, selector: &Selector) {
         let (machine, serving) = self.node(node);
         let patience = Duration::from_secs(30);
-        let acks =
-            machine.within(|| serving.adapter.broadcast_with_ack(selector, EVENT, &Args::none(), patience));
+        let acks = machine
+            .within(|| serving.adapter.broadcast_with_ack(selector, EVENT, &Args::none(), patience, None));
         machine.wait(1, all_acks(acks).boxed());
     }
 
