@@ -284,7 +284,7 @@ impl Connection {
             Link::Gone => (false, false),
         };
         self.set_writable(writable);
-        let mailbox = Arc::clone(&self.core.shared.mailbox);
+        let mailbox = &self.core.shared.mailbox;
         if !can_take && mailbox.poll_urgent(cx).is_pending() {
             return false;
         }
@@ -422,11 +422,12 @@ impl Connection {
             return false;
         };
         // It runs and will wake this task, which is always the same one: nothing of it is touched for a delivery.
-        if self.armed.is_some_and(|armed| now < armed && armed <= deadline) {
+        if self.armed == Some(deadline) && now < deadline {
             return false;
         }
-        // A timer that is early is set again when it fires: most deadlines only move away.
-        if self.armed.is_none_or(|armed| deadline < armed) {
+        // Also when the deadline has moved away, as by a pong: the runtime notes that without a lock, and a timer that
+        // fires early wakes the task for nothing.
+        if self.armed != Some(deadline) {
             self.timer.as_mut().reset(deadline.into());
             self.armed = Some(deadline);
         }
