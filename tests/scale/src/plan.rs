@@ -216,7 +216,7 @@ mod tests {
             |connections, emits| plan(&workload(connections, emits), &machines, &constants).unwrap().nodes;
         assert_eq!(nodes(1_000.0, 1.0), 2.0);
         assert!(nodes(1e6, 1.0) < nodes(1e7, 1.0));
-        assert!(nodes(1e6, 1.0) < nodes(1e6, 100_000.0));
+        assert!(nodes(1e6, 1.0) < nodes(1e6, 200_000.0));
     }
 
     #[test]

@@ -201,6 +201,8 @@ fn machine() -> Result<String, Error> {
         text.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
     let cores = text.lines().filter(|line| line.starts_with("processor")).count();
     let kernel = output("uname", &["-sr"])?;
+    // Behind the hyphen is who built it.
+    let kernel = kernel.split('-').next().unwrap_or_default();
     Ok(format!("{cores} cores of {}, {kernel}", model.map_or("an unknown processor", |(_, model)| model)))
 }
 
