@@ -6,9 +6,9 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use roomcast_protocol::engineio::{CloseReason, Output, Source, Transport, records};
@@ -30,6 +30,10 @@ const WIRE_HIGH_WATER: usize = 64 * 1024;
 
 /// With so many bytes unwritten, a client that does not read its answers is not read either.
 const UNREAD_HIGH_WATER: usize = 1024 * 1024;
+
+/// Deadlines so far away may be late by up to `GRID`.
+const FAR: Duration = Duration::from_secs(1);
+const GRID: Duration = Duration::from_millis(100);
 
 /// Requests of one session that may wait for its task. A client has one GET and one POST at a time.
 pub(crate) const COMMANDS: usize = 4;
@@ -62,7 +66,7 @@ pub(crate) struct Connection {
     /// Requests; none once the transport is a WebSocket.
     commands: Option<mpsc::Receiver<Command>>,
     timer: Pin<Box<Sleep>>,
-    /// What the timer is set to, while it is.
+    /// The deadline that the timer is set for, while it is.
     armed: Option<Instant>,
     /// Told to the mailbox when it changes: whether something volatile can be written now.
     writable: bool,
@@ -119,7 +123,7 @@ impl Connection {
             link,
             probe: None,
             commands,
-            timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: None,
             writable: true,
             blocked: false,
@@ -428,7 +432,7 @@ impl Connection {
         // Also when the deadline has moved away, as by a pong: the runtime notes that without a lock, and a timer that
         // fires early wakes the task for nothing.
         if self.armed != Some(deadline) {
-            self.timer.as_mut().reset(deadline.into());
+            self.timer.as_mut().reset(shared_time(deadline, now).into());
             self.armed = Some(deadline);
         }
         if self.timer.as_mut().poll(cx).is_pending() {
@@ -543,6 +547,17 @@ fn read(
     })
 }
 
+/// When to wake for a deadline. What is far away, as heartbeats are, is not due to the millisecond: rounded up, the deadlines
+/// of many connections fall together, and the thread is woken once for all of them, and once for their clients' answers.
+fn shared_time(deadline: Instant, now: Instant) -> Instant {
+    static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    if deadline.saturating_duration_since(now) < FAR {
+        return deadline;
+    }
+    let beyond = deadline.saturating_duration_since(*ORIGIN).as_nanos() % GRID.as_nanos();
+    deadline + (GRID - Duration::from_nanos(beyond as u64))
+}
+
 /// Says goodbye on a WebSocket in a task of its own, for two seconds at most.
 fn close(engine: &Arc<Engine>, websocket: WebSocket, mut wire: WireQueue, code: Option<CloseCode>) {
     wire.push(close_frame(code));
@@ -556,6 +571,21 @@ fn close(engine: &Arc<Engine>, websocket: WebSocket, mut wire: WireQueue, code: 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn far_deadlines_fall_together_and_near_ones_are_kept() {
+        let now = Instant::now();
+        let near = now + FAR - Duration::from_millis(1);
+        assert_eq!(shared_time(near, now), near);
+        let mut times = std::collections::BTreeSet::new();
+        for milliseconds in 0..1_000 {
+            let deadline = now + FAR + Duration::from_micros(milliseconds * 1_000 + 333);
+            let time = shared_time(deadline, now);
+            assert!(time >= deadline && time <= deadline + GRID, "late by {:?}", time - deadline);
+            times.insert(time.duration_since(now).as_millis());
+        }
+        assert!(times.len() <= 11, "a second of deadlines is {} wakes", times.len());
+    }
 
     /// The runtime adds about a hundred bytes to a task and rounds up to a multiple of 128: with this bound it takes 512.
     #[test]
