@@ -14,8 +14,9 @@ const TOLERANCE: f64 = 3.0;
 const TOLERANCE_OF_ANOTHER_COMPILER: f64 = 15.0;
 
 /// How many calls of the allocator more than its baseline a case may make: a mean over a hundred times may have a queue
-/// that grew once.
+/// that grew once, and who allocates a hundred times a table.
 const SPARE_ALLOCATIONS: f64 = 0.1;
+const SPARE_ALLOCATIONS_PER_CENT: f64 = 1.0;
 
 /// Below this many instructions a single one is more than the tolerance.
 const SPARE: f64 = 1.0;
@@ -125,8 +126,9 @@ impl Baseline {
         let more = count.each - old.each;
         let per_cent = more / old.each.max(SPARE) * 100.0;
         let allocations = count.allocations - old.allocations;
+        let spare = SPARE_ALLOCATIONS + old.allocations * SPARE_ALLOCATIONS_PER_CENT / 100.0;
         match () {
-            () if allocations > SPARE_ALLOCATIONS => Verdict::Allocates(allocations),
+            () if allocations > spare => Verdict::Allocates(allocations),
             () if more > SPARE && per_cent > tolerance => Verdict::Dearer(per_cent),
             () if -more > SPARE && -per_cent > tolerance => Verdict::Cheaper(-per_cent),
             () => Verdict::Holds(per_cent),
