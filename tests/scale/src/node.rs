@@ -214,12 +214,7 @@ mod tests {
         let idle = |connections| Workload {
             connections,
             rooms: vec![Rooms { each: 1.0, size: 10.0, emits: 0.0 }],
-            socket_emits: 0.0,
-            everybody_emits: 0.0,
-            questions: 0.0,
-            asks: 0.0,
-            payload: 0.0,
-            connects: 0.0,
+            ..Workload::default()
         };
         let load = |workload: &Workload| {
             NodeLoad::new(workload, &Settings::default(), 3.0, Layout::Redis(1), &constants)

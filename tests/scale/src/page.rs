@@ -149,7 +149,7 @@ fn heartbeats_table(constants: &Constants) -> String {
         "| nodes | broker sends/s | Redis, one core | NATS, 5 servers, each | a core of each node | heartbeat with which \
          one Redis is half busy |\n|---|---|---|---|---|---|\n",
     );
-    let (idle, settings) = (idle(), Settings::default());
+    let (idle, settings) = (Workload::default(), Settings::default());
     for nodes in CLUSTERS {
         let sent = sum(&idle.streams(&settings, nodes, constants)).delivered;
         let cpu = |layout| ServerLoad::new(&idle, &settings, nodes, layout, constants).cpu;
@@ -168,20 +168,6 @@ fn heartbeats_table(constants: &Constants) -> String {
         );
     }
     text
-}
-
-/// Nobody is there.
-fn idle() -> Workload {
-    Workload {
-        connections: 0.0,
-        rooms: Vec::new(),
-        socket_emits: 0.0,
-        everybody_emits: 0.0,
-        questions: 0.0,
-        asks: 0.0,
-        payload: 0.0,
-        connects: 0.0,
-    }
 }
 
 /// One announcement.

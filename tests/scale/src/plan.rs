@@ -187,12 +187,9 @@ mod tests {
         Workload {
             connections,
             rooms: vec![Rooms { each: 1.0, size: 10.0, emits }],
-            socket_emits: 0.0,
-            everybody_emits: 0.0,
-            questions: 0.0,
-            asks: 0.0,
             payload: 200.0,
             connects: connections / 1_800.0,
+            ..Workload::default()
         }
     }
 

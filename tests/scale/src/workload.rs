@@ -14,8 +14,8 @@ pub struct Rooms {
     pub emits: f64,
 }
 
-/// What happens in the whole cluster.
-#[derive(Debug, Clone, PartialEq)]
+/// What happens in the whole cluster; by default nobody is there.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Workload {
     /// WebSockets.
     pub connections: f64,
@@ -220,12 +220,9 @@ mod tests {
         Workload {
             connections: 100_000.0,
             rooms: vec![Rooms { each: 1.0, size, emits: 50.0 }],
-            socket_emits: 0.0,
-            everybody_emits: 0.0,
-            questions: 0.0,
-            asks: 0.0,
             payload: 200.0,
             connects: 10.0,
+            ..Workload::default()
         }
     }
 
