@@ -203,9 +203,12 @@ async function startNatsCluster({ proxied }) {
     adapter: { kind: "nats", url: open.map((port) => `nats://127.0.0.1:${port}`).join(",") },
     servers,
     primary: async () => {
-      // Clients choose among the servers: whom most of them are connected to.
-      const clientsOf = async (port) => (await (await fetch(`http://127.0.0.1:${port}/varz`)).json()).connections;
-      const counts = await Promise.all(monitors.map(clientsOf));
+      // Clients choose among the servers: whom most of the nodes have chosen. Each of them has a probe at every other one.
+      const nodesAt = async (port) => {
+        const { connections } = await (await fetch(`http://127.0.0.1:${port}/connz`)).json();
+        return connections.filter(({ name }) => name === "roomcast").length;
+      };
+      const counts = await Promise.all(monitors.map(nodesAt));
       return servers[counts.indexOf(Math.max(...counts))];
     },
     publish: (subject, payloads) => natsPublish(clients[2], subject, payloads),
