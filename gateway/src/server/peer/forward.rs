@@ -42,6 +42,11 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// that asks this node all the same is not to ask it all the time.
 const RELEASE_EVERY: Duration = Duration::from_millis(250);
 
+/// How long a WebSocket that is passed on is left alone, so that it can become its session's transport: the client has to
+/// hear that it may, to end its poll, and to say so. Stock clients whose WebSocket breaks off between the first and the
+/// last of it say and hear nothing more until their ping timeout.
+const UPGRADING: Duration = Duration::from_secs(2);
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -227,7 +232,7 @@ impl Forwarder {
         tokio::spawn(async move {
             tokio::select! {
                 () = tunnel::run(client, owner) => {}
-                () = turn(ending) => {}
+                () = turn_of_websocket(ending) => {}
             }
             drop(underway);
         });
@@ -276,6 +281,14 @@ async fn turn(mut ending: watch::Receiver<Ending>) {
             Ok(Err(_)) | Err(_) => return,
         }
     }
+}
+
+/// The same for a WebSocket that was opened just now.
+async fn turn_of_websocket(mut ending: watch::Receiver<Ending>) {
+    let opened = Instant::now();
+    turn(ending.clone()).await;
+    let left = UPGRADING.saturating_sub(opened.elapsed());
+    let _ = timeout(left, ending.wait_for(|ending| *ending == Ending::Now)).await;
 }
 
 /// Whether `Connection` names something.
@@ -419,5 +432,18 @@ mod tests {
         ending.send_replace(Ending::Not);
         drop(ending);
         timeout(PATIENCE, turn(ends)).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_websocket_may_become_its_sessions_transport_before_it_ends() {
+        let (ending, ends) = watch::channel(Ending::Within { since: Instant::now(), time: Duration::ZERO });
+        let opened = tokio::time::Instant::now();
+        turn_of_websocket(ends.clone()).await;
+        let lived = opened.elapsed();
+        assert!(lived <= UPGRADING && lived > UPGRADING / 2, "{lived:?}");
+        ending.send_replace(Ending::Now);
+        let cut = tokio::time::Instant::now();
+        turn_of_websocket(ends).await;
+        assert_eq!(cut.elapsed(), Duration::ZERO, "without any time left it is cut off");
     }
 }
