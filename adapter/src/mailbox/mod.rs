@@ -3,6 +3,8 @@
 //! Bounded in items and in bytes. A push never waits: a mailbox that is full drops what is volatile and closes the
 //! connection otherwise, so that one slow client delays nobody. An idle mailbox owns no buffer.
 
+mod queue;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 use roomcast_protocol::socketio::EncodedPacket;
 
+use self::queue::Queue;
 use crate::id::SocketId;
 use crate::trace::TraceContext;
 
@@ -122,7 +125,7 @@ pub struct Mailbox {
 
 #[derive(Debug)]
 struct Inner {
-    items: VecDeque<Item>,
+    items: Queue,
     bytes: usize,
     state: State,
     /// False while the transport has bytes that it could not write, or no poll to answer.
@@ -146,7 +149,7 @@ impl Mailbox {
     /// An empty mailbox of an open connection.
     pub fn new(limits: MailboxLimits) -> Arc<Self> {
         let inner = Inner {
-            items: VecDeque::new(),
+            items: Queue::default(),
             bytes: 0,
             state: State::Open,
             writable: true,
@@ -176,15 +179,15 @@ impl Mailbox {
         if full {
             inner.state = State::Closed;
             // Not cleared: its buffer is as long as a queue can be.
-            inner.items = VecDeque::new();
+            inner.items = Queue::default();
             inner.bytes = 0;
-            inner.items.push_back(Item::Close(CloseCause::SlowConsumer));
+            inner.items.push(Item::Close(CloseCause::SlowConsumer));
             inner.urgent = true;
             self.wake(inner);
             return Push::Overflowed;
         }
         inner.bytes += len;
-        inner.items.push_back(Item::Packet(Arc::clone(outgoing)));
+        inner.items.push(Item::Packet(Arc::clone(outgoing)));
         self.wake(inner);
         Push::Queued
     }
@@ -203,7 +206,7 @@ impl Mailbox {
     fn command(&self, item: Item) {
         let mut inner = self.inner.lock();
         if inner.state == State::Open {
-            inner.items.push_back(item);
+            inner.items.push(item);
             inner.urgent = true;
             self.wake(inner);
         }
@@ -238,13 +241,7 @@ impl Mailbox {
         }
         inner.bytes = 0;
         inner.urgent = false;
-        if batch.is_empty() {
-            std::mem::swap(&mut inner.items, batch);
-            // Keep no buffer for the next burst: most connections are idle most of the time.
-            inner.items = VecDeque::new();
-        } else {
-            batch.append(&mut inner.items);
-        }
+        inner.items.take_into(batch);
         Poll::Ready(())
     }
 
@@ -253,7 +250,9 @@ impl Mailbox {
         let mut inner = self.inner.lock();
         inner.bytes = 0;
         inner.urgent = false;
-        std::mem::take(&mut inner.items)
+        let mut items = VecDeque::new();
+        inner.items.take_into(&mut items);
+        items
     }
 
     /// The consumer says whether it could write to the transport now; decides what happens to volatile packets.
@@ -261,11 +260,20 @@ impl Mailbox {
         self.inner.lock().writable = writable;
     }
 
+    /// Wakes the consumer for something else than mail. It has to look for that once it has asked for mail: before it has,
+    /// nobody knows whom to wake.
+    pub fn wake_consumer(&self) {
+        let waker = self.inner.lock().waker.clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     /// The consumer is gone: nothing more is taken, what waits is dropped.
     pub fn end(&self) {
         let mut inner = self.inner.lock();
         inner.state = State::Closed;
-        inner.items = VecDeque::new();
+        inner.items = Queue::default();
         inner.bytes = 0;
         inner.waker = None;
     }
@@ -360,6 +368,20 @@ mod tests {
         assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
         // It sleeps without another look.
         assert_eq!(mailbox.push(&packet(false)), Push::Queued);
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_consumer_that_has_asked_for_mail_is_woken_for_other_things_too() {
+        let wakes = Arc::new(CountWakes(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&wakes));
+        let (mailbox, mut batch) = (mailbox(10, 1000), VecDeque::new());
+        mailbox.wake_consumer();
+        assert!(mailbox.poll_take(&mut Context::from_waker(&waker), &mut batch).is_pending());
+        mailbox.wake_consumer();
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+        mailbox.end();
+        mailbox.wake_consumer();
         assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
     }
 
