@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Case { name: "ten events with acks in one read, echoed", run: |m| echo(m, 10) },
         Case { name: "an emit of a client to a room of 100, written", run: to_room },
         Case { name: "a client connects, joins / and goes", run: come_and_go },
+        Case { name: "an emit answers a poll, and the next poll waits", run: poll },
     ];
     roomcast_instructions::main(env!("CARGO_MANIFEST_DIR"), &cases)
 }
@@ -51,14 +52,21 @@ impl Server {
         Self { runtime, io }
     }
 
+    /// A connection that nothing was said on.
+    fn connection(&self) -> Client {
+        let (client, server) = tokio::io::duplex(PIPE);
+        let service = TowerToHyperService::new(self.io.router());
+        // The date is written anew each second, whatever that is worth here.
+        let connection =
+            http1::Builder::new().auto_date_header(false).serve_connection(TokioIo::new(server), service);
+        tokio::spawn(connection.with_upgrades());
+        Client { stream: client, buffer: vec![0; PIPE] }
+    }
+
     /// A client that has joined `/`.
     fn client(&self) -> Client {
         self.runtime.block_on(async {
-            let (client, server) = tokio::io::duplex(PIPE);
-            let service = TowerToHyperService::new(self.io.router());
-            let connection = http1::Builder::new().serve_connection(TokioIo::new(server), service);
-            tokio::spawn(connection.with_upgrades());
-            let mut client = Client { stream: client, buffer: vec![0; PIPE] };
+            let mut client = self.connection();
             let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
                            Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -82,13 +90,14 @@ impl Client {
     }
 
     /// What comes may come in several reads; here it ends like this.
-    async fn read_until(&mut self, end: &[u8]) {
+    async fn read_until(&mut self, end: &[u8]) -> &[u8] {
         let mut len = 0;
         while !self.buffer[..len].ends_with(end) {
             let read = self.stream.read(&mut self.buffer[len..]).await.expect("a pipe");
             assert!(read > 0, "the server is there");
             len += read;
         }
+        &self.buffer[..len]
     }
 
     /// Reads just so many bytes.
@@ -141,6 +150,39 @@ fn come_and_go(measure: &mut Measure) {
             while server.io.of("/").local_count() > 0 {
                 tokio::task::yield_now().await;
             }
+        });
+    });
+}
+
+/// One connection does: a client sends nothing else while it polls.
+fn poll(measure: &mut Measure) {
+    const PATH: &str = "/socket.io/?EIO=4&transport=polling";
+    let server = Server::start();
+    let (mut client, get) = server.runtime.block_on(async {
+        let mut client = server.connection();
+        let open = format!("GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n");
+        client.stream.write_all(open.as_bytes()).await.expect("a pipe");
+        let open = String::from_utf8_lossy(client.read_until(b"}").await).into_owned();
+        let (_, open) = open.split_once("\r\n\r\n0").expect("an open packet");
+        let open: serde_json::Value = serde_json::from_str(open).expect("JSON");
+        let sid = open["sid"].as_str().expect("a session");
+        let post = format!("POST {PATH}&sid={sid} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n40");
+        client.stream.write_all(post.as_bytes()).await.expect("a pipe");
+        client.read_until(b"ok").await;
+        let get = format!("GET {PATH}&sid={sid} HTTP/1.1\r\nHost: x\r\n\r\n");
+        client.stream.write_all(get.as_bytes()).await.expect("a pipe");
+        client.read_until(b"\"}").await;
+        (client, get)
+    });
+    measure.each(100, || {
+        server.runtime.block_on(async {
+            client.stream.write_all(get.as_bytes()).await.expect("a pipe");
+            // Until it is held.
+            for _ in 0..8 {
+                tokio::task::yield_now().await;
+            }
+            server.io.of("/").emit("message", "hello there").expect("a name that is free");
+            client.read_until(br#"42["message","hello there"]"#).await;
         });
     });
 }

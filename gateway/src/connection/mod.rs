@@ -17,6 +17,7 @@ mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::Wake;
 
 use roomcast_adapter::{CloseCause, Mailbox};
 use roomcast_protocol::engineio::Transport;
@@ -26,7 +27,7 @@ pub(crate) use engine::Engine;
 pub(crate) use farewell::{Leaving, Linger};
 pub(crate) use limits::{Bucket, Limits, Place};
 pub use raw::{EngineHandler, EngineSocket};
-pub(crate) use scratch::with_scratch;
+pub(crate) use scratch::{with_mailbag, with_scratch};
 pub(crate) use sessions::{Session, SessionId};
 pub(crate) use task::Connection;
 pub(crate) use wire::{Signal, Wire, WireQueue};
@@ -44,6 +45,8 @@ pub(crate) struct ConnectionShared {
     sent_away: AtomicBool,
     /// A POST is being read.
     posting: AtomicBool,
+    /// The WebSocket can be read again since the task was last told.
+    readable: AtomicBool,
     /// Its place among the connections of its address, where those are counted.
     pub(crate) place: Option<Place>,
 }
@@ -66,8 +69,8 @@ impl ConnectionShared {
         place: Option<Place>,
     ) -> Arc<Self> {
         let (kind, posting) = (AtomicU8::new(0), AtomicBool::new(false));
-        let sent_away = AtomicBool::new(false);
-        let shared = Self { id, mailbox, handshake, transport: kind, sent_away, posting, place };
+        let (sent_away, readable) = (AtomicBool::new(false), AtomicBool::new(false));
+        let shared = Self { id, mailbox, handshake, transport: kind, sent_away, posting, readable, place };
         shared.set_transport(transport);
         Arc::new(shared)
     }
@@ -96,8 +99,21 @@ impl ConnectionShared {
         self.sent_away.load(Ordering::Relaxed)
     }
 
+    /// Whether the WebSocket has become readable since the last call.
+    pub(crate) fn take_readable(&self) -> bool {
+        self.readable.load(Ordering::Acquire) && self.readable.swap(false, Ordering::AcqRel)
+    }
+
     /// Takes the turn to post, unless another POST has it.
     pub(crate) fn begin_post(&self) -> Option<PostTurn<'_>> {
         (!self.posting.swap(true, Ordering::Acquire)).then_some(PostTurn(&self.posting))
+    }
+}
+
+/// What wakes a connection to read: its task is told why, so that a read is not tried, nor asked for, whenever there is mail.
+impl Wake for ConnectionShared {
+    fn wake(self: Arc<Self>) {
+        self.readable.store(true, Ordering::Release);
+        self.mailbox.wake_consumer();
     }
 }

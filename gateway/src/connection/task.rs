@@ -3,14 +3,12 @@
 //! One timer, no lock, no other task. A turn of the loop reads what has come, lets the handlers run, takes the mail, and
 //! writes all of it with one call, so that the acks of one read travel together.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use roomcast_protocol::engineio::{CloseReason, Output, Source, Transport, records};
 use roomcast_protocol::websocket::{CloseCode, Message, PreparedFrame};
 use tokio::sync::{mpsc, oneshot};
@@ -18,9 +16,9 @@ use tokio::time::Sleep;
 
 use super::core::Core;
 use super::engine::metrics_transport;
-use super::{ConnectionShared, Engine, Linger, Session, Signal, Wire, WireQueue, with_scratch};
+use super::{ConnectionShared, Engine, Linger, Session, Signal, Wire, WireQueue, with_mailbag, with_scratch};
 use crate::metrics::UpgradeResult;
-use crate::transport::{Command, Flush, PollAnswer, Polling, WebSocket, close_frame};
+use crate::transport::{Command, Flush, PollAnswer, Polling, Posted, WebSocket, close_frame};
 
 /// Turns of the loop before other connections get their share of the thread.
 const TURNS: usize = 32;
@@ -51,12 +49,6 @@ struct Probe {
     wire: WireQueue,
 }
 
-/// A POST that waits for room.
-struct Parked {
-    body: Bytes,
-    done: oneshot::Sender<()>,
-}
-
 /// A connection: a future that ends with it. It is nearly all that an idle client costs, so what is seldom there is boxed:
 /// see `an_idle_connection_fits_its_size_class`.
 pub(crate) struct Connection {
@@ -72,8 +64,10 @@ pub(crate) struct Connection {
     writable: bool,
     /// The WebSocket took less than it was given.
     blocked: bool,
+    /// The WebSocket has not said since the last arrival that it has no more.
+    readable: bool,
     /// A POST whose events there is no room for yet.
-    parked: Option<Box<Parked>>,
+    parked: Option<Box<Posted>>,
     /// Why the WebSocket is closed, if by a rule of its own.
     close_code: Option<CloseCode>,
 }
@@ -127,6 +121,7 @@ impl Connection {
             armed: None,
             writable: true,
             blocked: false,
+            readable: true,
             parked: None,
             close_code: None,
         }
@@ -138,7 +133,7 @@ impl Connection {
             return false;
         };
         if let Some(parked) = self.parked.take_if(|_| !self.core.is_full()) {
-            self.handle_post(parked.body, parked.done, now, cx);
+            self.handle_post(parked, now, cx);
             return true;
         }
         let Poll::Ready(Some(command)) = commands.poll_recv(cx) else {
@@ -146,7 +141,7 @@ impl Connection {
         };
         match command {
             Command::Poll(answer) => self.handle_poll(answer),
-            Command::Post { body, done } => self.handle_post(body, done, now, cx),
+            Command::Post(posted) => self.handle_post(posted, now, cx),
             Command::Release => self.core.session.release_poll(),
             Command::Broken => self.core.session.handle_polling_error(),
             Command::Upgrade(websocket) => self.handle_upgrade(*websocket, now),
@@ -167,12 +162,13 @@ impl Connection {
         }
     }
 
-    fn handle_post(&mut self, body: Bytes, done: oneshot::Sender<()>, now: Instant, cx: &mut Context<'_>) {
+    fn handle_post(&mut self, posted: Box<Posted>, now: Instant, cx: &mut Context<'_>) {
         if self.core.is_full() {
             // A client posts once at a time: that it waits for its answer is the back-pressure.
-            self.parked = Some(Box::new(Parked { body, done }));
+            self.parked = Some(posted);
             return;
         }
+        let Posted { body, done } = *posted;
         self.core
             .engine
             .metrics
@@ -215,11 +211,16 @@ impl Connection {
                 let paused = self.core.is_full() || self.core.wire.bytes() + unread > UNREAD_HIGH_WATER;
                 // Now and then a client is heard all the same: it may have answered, or be gone.
                 let listen = std::mem::take(&mut self.core.must_listen);
-                if (paused && !listen) || self.core.session.is_closed() {
+                self.readable |= self.core.shared.take_readable();
+                if (paused && !listen) || !self.readable || self.core.session.is_closed() {
                     return false;
                 }
-                match read(websocket, &mut self.core, None, now, cx) {
-                    Poll::Pending => false,
+                let waker = Arc::clone(&self.core.shared).into();
+                match read(websocket, &mut self.core, None, now, &mut Context::from_waker(&waker), cx) {
+                    Poll::Pending => {
+                        self.readable = false;
+                        false
+                    }
                     Poll::Ready(Read::Open) => true,
                     Poll::Ready(Read::Ended(code)) => {
                         self.close_code = code;
@@ -232,6 +233,13 @@ impl Connection {
         }
     }
 
+    /// Whether there is something to read that nobody could be woken for: see [`ConnectionShared::wake`].
+    fn has_arrived(&mut self) -> bool {
+        let arrived = self.core.shared.take_readable();
+        self.readable |= arrived;
+        arrived
+    }
+
     /// A read and a write of the WebSocket that wants to take over.
     fn poll_probe(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let Some(probe) = &mut self.probe else {
@@ -242,7 +250,8 @@ impl Connection {
             // It pings without reading the answers.
             return false;
         }
-        let read = read(websocket, &mut self.core, Some(wire), now, cx);
+        let waker = cx.waker().clone();
+        let read = read(websocket, &mut self.core, Some(wire), now, &mut Context::from_waker(&waker), cx);
         let progress = read.is_ready();
         if let Poll::Ready(Read::Ended(code)) = read {
             if self.core.session.transport() == Transport::WebSocket {
@@ -288,15 +297,13 @@ impl Connection {
             Link::Gone => (false, false),
         };
         self.set_writable(writable);
-        let mailbox = &self.core.shared.mailbox;
-        if !can_take && mailbox.poll_urgent(cx).is_pending() {
+        if !can_take && self.core.shared.mailbox.poll_urgent(cx).is_pending() {
             return false;
         }
-        let mut mail = VecDeque::new();
-        if mailbox.poll_take(cx, &mut mail).is_pending() {
-            return false;
-        }
-        self.core.handle_mail(&mut mail, now, cx)
+        with_mailbag(|mail| {
+            let core = &mut self.core;
+            core.shared.mailbox.poll_take(cx, mail).is_ready() && core.handle_mail(mail, now, cx)
+        })
     }
 
     fn set_writable(&mut self, writable: bool) {
@@ -346,6 +353,7 @@ impl Connection {
         self.core.wire = wire;
         self.core.compression = websocket.compression;
         self.link = Link::WebSocket(websocket);
+        self.readable = true;
         self.commands = None;
         // The table's end of the channel goes too: an upgraded session costs no more than one that began so.
         let shared = Arc::clone(&self.core.shared);
@@ -469,7 +477,7 @@ impl Future for Connection {
             if matches!(this.link, Link::Gone) {
                 return Poll::Ready(());
             }
-            if !progress {
+            if !progress && !this.has_arrived() {
                 return Poll::Pending;
             }
         }
@@ -496,16 +504,18 @@ enum Read {
     Ended(Option<CloseCode>),
 }
 
-/// Reads once and handles what came. `probe_wire` is where answers go while the WebSocket is no transport yet.
+/// Reads once and handles what came. `probe_wire` is where answers go while the WebSocket is no transport yet; `arrival` is
+/// woken when there is more to read.
 fn read(
     websocket: &mut WebSocket,
     core: &mut Core,
     mut probe_wire: Option<&mut WireQueue>,
     now: Instant,
+    arrival: &mut Context<'_>,
     cx: &mut Context<'_>,
 ) -> Poll<Read> {
     with_scratch(|scratch| {
-        let len = match websocket.poll_read(cx, &mut scratch.buffer) {
+        let len = match websocket.poll_read(arrival, &mut scratch.buffer) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Read::Ended(None)),
             Poll::Ready(Ok(len)) => len,

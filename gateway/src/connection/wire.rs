@@ -1,5 +1,6 @@
 //! What waits to be written to one connection, in order.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -64,6 +65,13 @@ pub(crate) enum Wire {
     Frames(Bytes),
 }
 
+/// Items that a queue may have room for which a thread keeps for the next connection that writes.
+const SPARE: usize = 64;
+
+thread_local! {
+    static BUFFER: Cell<Option<VecDeque<Wire>>> = const { Cell::new(None) };
+}
+
 /// The queue of a connection. Owns no memory while it is empty.
 #[derive(Debug, Default)]
 pub(crate) struct WireQueue {
@@ -74,6 +82,9 @@ pub(crate) struct WireQueue {
 impl WireQueue {
     pub(crate) fn push(&mut self, wire: Wire) {
         self.bytes += wire.len();
+        if self.items.capacity() == 0 {
+            self.items = BUFFER.take().unwrap_or_default();
+        }
         self.items.push_back(wire);
     }
 
@@ -104,7 +115,10 @@ impl WireQueue {
         let wire = self.items.pop_front()?;
         self.bytes = self.bytes.saturating_sub(wire.len());
         if self.items.is_empty() {
-            self.items = VecDeque::new();
+            let buffer = std::mem::take(&mut self.items);
+            if buffer.capacity() <= SPARE {
+                BUFFER.set(Some(buffer));
+            }
         }
         Some(wire)
     }

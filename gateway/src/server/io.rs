@@ -10,6 +10,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::routing::any_service;
+use futures_util::FutureExt as _;
+use futures_util::future::Map;
 use http::{Request, Response};
 use roomcast_adapter::{AdapterError, AdapterFactory, Collected, LocalFactory, RemoteSocket};
 
@@ -19,7 +21,7 @@ use crate::connection::{Engine, EngineHandler};
 use crate::handler::Refusal;
 use crate::metrics::Metrics;
 use crate::namespace::{Broadcast, EmitError, IntoArgs, IntoRooms, Namespace, ParentNamespace, Socket};
-use crate::transport::{Mount, Peer, handle};
+use crate::transport::{Answering, Mount, Peer, handle};
 
 /// How long [`Io::close`] waits for its connections to end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -274,8 +276,8 @@ impl Io {
     }
 
     /// Answers a request under the server's path; 404 for others.
-    pub(crate) async fn handle(&self, request: Request<Body>, peer: Peer) -> Response<Body> {
-        handle(&self.engine, &self.mount, request, peer).await
+    pub(crate) fn handle(&self, request: Request<Body>, peer: Peer) -> Answering {
+        handle(&self.engine, &self.mount, request, peer)
     }
 
     /// Ends every connection ("server shutting down"; stock clients reconnect by themselves), takes no new ones, and
@@ -302,20 +304,19 @@ struct EngineService {
 impl tower::Service<Request<Body>> for EngineService {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Map<Answering, fn(Response<Body>) -> Result<Response<Body>, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
         std::task::Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let io = self.io.clone();
         let extensions = request.extensions();
         // What our own listener knows, or the one of an application.
         let peer = extensions.get::<Peer>().cloned().unwrap_or_else(|| {
             Peer::new(extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0), false)
         });
-        Box::pin(async move { Ok(io.handle(request, peer).await) })
+        self.io.handle(request, peer).map(Ok)
     }
 }
 

@@ -72,11 +72,11 @@ fn take(
     let read = read?;
     let old = Arc::clone(&current.borrow());
     let new = old.with_reloadable(&read);
-    let needs_restart = new.differences(&read);
     if new == *old {
         // What cannot be taken is told when it changes, with something that can.
         return Ok(Outcome::Same);
     }
+    let needs_restart = new.differences(&read);
     // Each is right, and still the old listener with the new keys may be a door that nobody meant to open.
     let problems = new.problems();
     if !problems.is_empty() {

@@ -5,7 +5,7 @@ use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use roomcast_protocol::engineio::EngineError;
 
-use crate::metrics::Refusal;
+use crate::metrics::{Metrics, Refusal};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const HTML: HeaderValue = HeaderValue::from_static("text/html");
@@ -23,6 +23,19 @@ fn with_body(status: StatusCode, kind: HeaderValue, body: impl Into<Body>) -> Re
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
+}
+
+/// A refusal, which is counted.
+pub(super) fn refuse(metrics: &Metrics, error: EngineError, is_upgrade: bool) -> Response<Body> {
+    metrics.handshakes_refused.inc(match error {
+        EngineError::UnknownTransport => Refusal::UnknownTransport,
+        EngineError::UnknownSid => Refusal::UnknownSid,
+        EngineError::BadHandshakeMethod => Refusal::BadMethod,
+        EngineError::BadRequest => Refusal::BadRequest,
+        EngineError::Forbidden => Refusal::Forbidden,
+        EngineError::UnsupportedProtocolVersion => Refusal::UnsupportedVersion,
+    });
+    refusal(error, is_upgrade)
 }
 
 /// A refusal: JSON for a request, plain words for a WebSocket that was not opened.

@@ -1,23 +1,23 @@
 //! Requests of Engine.IO: which are let in, and how each kind is answered.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, SET_COOKIE, UPGRADE, VARY,
-};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, SET_COOKIE, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use roomcast_adapter::Reach;
 use roomcast_protocol::engineio::{self, EngineError, Existing, Query, Transport, Verdict};
 use roomcast_protocol::websocket::handshake;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
-use super::answer;
-use super::compression::Encoding;
-use super::{Command, Forward, Peer, PollAnswer, WebSocket, client_bundle, cors, forwarded};
+use super::answering::{AcrossOrigins, Answering, Held};
+use super::{Command, Forward, ForwardError, Peer, Posted, WebSocket};
+use super::{answer, client_bundle, cors, forwarded};
 use crate::connection::{Connection, ConnectionShared, Engine, Place, Session, SessionId, WireQueue};
 use crate::metrics::Refusal;
 use crate::namespace::Handshake;
@@ -38,60 +38,46 @@ pub(crate) struct Mount {
     pub(crate) forward: Option<Arc<dyn Forward>>,
 }
 
-/// Answers a request.
-pub(crate) async fn handle(
-    engine: &Arc<Engine>,
-    mount: &Mount,
-    request: Request<Body>,
-    peer: Peer,
-) -> Response<Body> {
+/// Answers a request. What can be done at once is done at once: the future only waits.
+pub(crate) fn handle(engine: &Arc<Engine>, mount: &Mount, request: Request<Body>, peer: Peer) -> Answering {
+    let now = |answer| Answering::now(engine, answer);
     let Some(rest) = request.uri().path().strip_prefix(&*mount.path) else {
-        return answer::empty(StatusCode::NOT_FOUND);
+        return now(answer::empty(StatusCode::NOT_FOUND));
     };
     if let Some(answer) = client_bundle::answer(rest, &request) {
-        return answer;
+        return now(answer);
     }
-    let mut response = across_origins(engine, mount, request, peer).await;
-    if engine.is_closing() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        // Where no balancer reads HTTP, a client would ask this node again for as long as its TCP connection stands.
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-async fn across_origins(
-    engine: &Arc<Engine>,
-    mount: &Mount,
-    request: Request<Body>,
-    peer: Peer,
-) -> Response<Body> {
     let cors = &engine.config.cors;
     if cors.is_enabled() && request.method() == Method::OPTIONS {
-        return cors::preflight(cors, request.headers());
+        return now(cors::preflight(cors, request.headers()));
     }
-    let mut headers = HeaderMap::new();
-    if let Some(origin) = request.headers().get(ORIGIN).filter(|_| cors.is_enabled()) {
-        headers.insert(ORIGIN, origin.clone());
-    }
+    let origins = AcrossOrigins::of(engine, request.headers());
     let peer = forwarded::client(&engine.config.public, peer, request.headers());
-    let query = request.uri().query().unwrap_or_default().to_owned();
-    let query = Query::parse(&query);
-    let mut response = match elsewhere(mount, &query) {
-        Some((forward, owner)) => {
-            // Bounded with what is passed on.
-            peer.has_session();
-            match Arc::clone(forward).forward(owner, request, peer).await {
-                // Its node has said everything that is to be said.
-                Ok(response) => return response,
-                Err(error) => error.answer(),
-            }
-        }
-        None => route(engine, mount, &query, request, peer).await,
-    };
-    if cors.is_enabled() {
-        cors::decorate(cors, &headers, &mut response);
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    if let Some((forward, owner)) = elsewhere(mount, &query) {
+        // Bounded with what is passed on.
+        peer.has_session();
+        let answer = Arc::clone(forward).forward(owner, request, peer);
+        return Answering::later(engine, |engine| passed_on(engine, origins, answer));
     }
-    response
+    let judged = Judged::of(engine, &request, &query);
+    route(engine, mount, judged, request, &peer).across(origins)
+}
+
+async fn passed_on(
+    engine: Arc<Engine>,
+    origins: Option<AcrossOrigins>,
+    answer: impl Future<Output = Result<Response<Body>, ForwardError>>,
+) -> Response<Body> {
+    match answer.await {
+        // Its node has said everything that is to be said.
+        Ok(response) => response,
+        Err(error) => {
+            let mut response = error.answer();
+            origins.iter().for_each(|origins| origins.decorate(&engine, &mut response));
+            response
+        }
+    }
 }
 
 /// Where a request has to go that is for a session of another node.
@@ -105,46 +91,61 @@ pub(crate) fn session_of(query: &Query<'_>) -> Option<SessionId> {
     SessionId::parse(query.sid.as_deref()?)
 }
 
-async fn route(
+/// What a request is, by its method, its query and whether it asks for a WebSocket.
+struct Judged {
+    verdict: Result<Verdict, EngineError>,
+    session: Option<Session>,
+    is_upgrade: bool,
+}
+
+impl Judged {
+    fn of(engine: &Engine, request: &Request<Body>, query: &Query<'_>) -> Self {
+        let is_upgrade = asks_for_websocket(request.headers());
+        let mut session = None;
+        let verdict = engineio::verify(
+            &engineio::Request { method: request.method(), query, is_upgrade },
+            &engine.session.transports,
+            |sid| {
+                session = SessionId::parse(sid).and_then(|id| engine.sessions.get(id));
+                session.as_ref().map(|session| Existing { transport: session.shared.transport() })
+            },
+        );
+        Self { verdict, session, is_upgrade }
+    }
+}
+
+fn route(
     engine: &Arc<Engine>,
     mount: &Mount,
-    query: &Query<'_>,
+    judged: Judged,
     request: Request<Body>,
-    peer: Peer,
-) -> Response<Body> {
-    let is_upgrade = asks_for_websocket(request.headers());
-    let mut session = None;
-    let verdict = engineio::verify(
-        &engineio::Request { method: request.method(), query, is_upgrade },
-        &engine.session.transports,
-        |sid| {
-            session = SessionId::parse(sid).and_then(|id| engine.sessions.get(id));
-            session.as_ref().map(|session| Existing { transport: session.shared.transport() })
-        },
-    );
+    peer: &Peer,
+) -> Answering {
+    let now = |answer| Answering::now(engine, answer);
+    let refuse = |error, is_upgrade| now(answer::refuse(&engine.metrics, error, is_upgrade));
+    let Judged { verdict, session, is_upgrade } = judged;
     let verdict = match verdict {
         Ok(verdict) => verdict,
         // The reference opens a WebSocket of another protocol version and drops it at once.
-        Err(EngineError::UnsupportedProtocolVersion) if is_upgrade => return drop_websocket(engine, request),
-        Err(error) => return refuse(engine, error, is_upgrade),
+        Err(EngineError::UnsupportedProtocolVersion) if is_upgrade => {
+            return now(drop_websocket(engine, request));
+        }
+        Err(error) => return refuse(error, is_upgrade),
     };
     if mount.check_origin && !origin_is_allowed(engine, request.headers()) {
-        engine.metrics.handshakes_refused.inc(Refusal::Origin);
-        return answer::refusal(EngineError::Forbidden, is_upgrade);
+        return refuse(EngineError::Forbidden, is_upgrade);
     }
     if session.is_some() {
         peer.has_session();
     }
     match (verdict, session) {
-        (Verdict::Handshake(Transport::Polling), _) => {
-            polling_handshake(engine, request.uri(), request.headers(), &peer).await
-        }
-        (Verdict::Handshake(Transport::WebSocket), _) => websocket_handshake(engine, request, &peer),
-        (Verdict::Poll, Some(session)) => poll(engine, &session, request.headers()).await,
-        (Verdict::Post, Some(session)) => post(engine, &session, request).await,
-        (Verdict::Upgrade, Some(session)) => upgrade(engine, session, request),
-        (Verdict::WrongMethod, Some(_)) => answer::empty(StatusCode::INTERNAL_SERVER_ERROR),
-        (_, None) => refuse(engine, EngineError::UnknownSid, is_upgrade),
+        (Verdict::Handshake(Transport::Polling), _) => polling_handshake(engine, &request, peer),
+        (Verdict::Handshake(Transport::WebSocket), _) => now(websocket_handshake(engine, request, peer)),
+        (Verdict::Poll, Some(session)) => poll(engine, session, request.headers()),
+        (Verdict::Post, Some(session)) => Answering::later(engine, |engine| post(engine, session, request)),
+        (Verdict::Upgrade, Some(session)) => now(upgrade(engine, session, request)),
+        (Verdict::WrongMethod, Some(_)) => now(answer::empty(StatusCode::INTERNAL_SERVER_ERROR)),
+        (_, None) => refuse(EngineError::UnknownSid, is_upgrade),
     }
 }
 
@@ -154,19 +155,9 @@ pub(crate) fn asks_for_websocket(headers: &HeaderMap) -> bool {
 
 fn origin_is_allowed(engine: &Engine, headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("invalid"));
-    engine.config.public.allows_origin(text(ORIGIN), text(HOST))
-}
-
-fn refuse(engine: &Engine, error: EngineError, is_upgrade: bool) -> Response<Body> {
-    engine.metrics.handshakes_refused.inc(match error {
-        EngineError::UnknownTransport => Refusal::UnknownTransport,
-        EngineError::UnknownSid => Refusal::UnknownSid,
-        EngineError::BadHandshakeMethod => Refusal::BadMethod,
-        EngineError::BadRequest => Refusal::BadRequest,
-        EngineError::Forbidden => Refusal::Forbidden,
-        EngineError::UnsupportedProtocolVersion => Refusal::UnsupportedVersion,
-    });
-    answer::refusal(error, is_upgrade)
+    // Programs name none.
+    let Some(origin) = text(ORIGIN) else { return true };
+    engine.config.public.allows_origin(Some(origin), text(HOST))
 }
 
 /// Takes a place for a session, or answers why there is none.
@@ -180,28 +171,26 @@ fn admit(engine: &Engine, peer: &Peer) -> Result<Option<Place>, Box<Response<Bod
     Ok(place)
 }
 
-async fn polling_handshake(
-    engine: &Arc<Engine>,
-    uri: &Uri,
-    headers: &HeaderMap,
-    peer: &Peer,
-) -> Response<Body> {
+fn polling_handshake(engine: &Arc<Engine>, request: &Request<Body>, peer: &Peer) -> Answering {
     let started = Instant::now();
     let place = match admit(engine, peer) {
         Ok(place) => place,
-        Err(answer) => return *answer,
+        Err(answer) => return Answering::now(engine, *answer),
     };
-    let handshake = Handshake::new(uri, headers, peer.address, peer.secure);
+    let handshake = Handshake::new(request.uri(), request.headers(), peer.address, peer.secure);
     let shared = engine.shared(handshake, Transport::Polling, place);
     let cookie = cookie(engine, &shared, peer.secure);
     let (sender, receiver) = oneshot::channel();
     tokio::spawn(Connection::polling(engine, shared, sender));
-    let mut response = poll_response(engine, headers, receiver).await;
-    if let Some(cookie) = cookie {
-        response.headers_mut().append(SET_COOKIE, cookie);
-    }
-    engine.metrics.observe_handshake(started.elapsed());
-    response
+    let mut held = Held::new(engine, request.headers(), receiver);
+    Answering::later(engine, |engine| async move {
+        let mut response = poll_fn(|cx| held.poll(&engine, cx)).await;
+        if let Some(cookie) = cookie {
+            response.headers_mut().append(SET_COOKIE, cookie);
+        }
+        engine.metrics.observe_handshake(started.elapsed());
+        response
+    })
 }
 
 fn cookie(engine: &Engine, shared: &ConnectionShared, is_encrypted: bool) -> Option<HeaderValue> {
@@ -222,37 +211,20 @@ fn cookie(engine: &Engine, shared: &ConnectionShared, is_encrypted: bool) -> Opt
     HeaderValue::from_str(&text).ok()
 }
 
-async fn poll(engine: &Arc<Engine>, session: &Session, headers: &HeaderMap) -> Response<Body> {
+fn poll(engine: &Arc<Engine>, session: Session, headers: &HeaderMap) -> Answering {
     let (sender, receiver) = oneshot::channel();
-    if send(session, Command::Poll(sender)).await.is_err() {
-        return refuse(engine, EngineError::UnknownSid, false);
+    let mut held = Held::new(engine, headers, receiver);
+    let Some(commands) = session.commands else {
+        return Answering::now(engine, answer::refuse(&engine.metrics, EngineError::UnknownSid, false));
+    };
+    match commands.try_send(Command::Poll(sender)) {
+        // That its task is gone shows in the answer.
+        Ok(()) | Err(TrySendError::Closed(_)) => Answering::poll(engine, held),
+        Err(TrySendError::Full(command)) => Answering::later(engine, |engine| async move {
+            let _ = commands.send(command).await;
+            poll_fn(|cx| held.poll(&engine, cx)).await
+        }),
     }
-    poll_response(engine, headers, receiver).await
-}
-
-/// Waits until the session has something to say. If the client goes away first, the sender notices.
-async fn poll_response(
-    engine: &Arc<Engine>,
-    headers: &HeaderMap,
-    answer: oneshot::Receiver<PollAnswer>,
-) -> Response<Body> {
-    let payload = match answer.await {
-        Ok(PollAnswer::Payload(payload)) => payload,
-        Ok(PollAnswer::Overlap) => return answer::empty(StatusCode::BAD_REQUEST),
-        Err(_) => return refuse(engine, EngineError::UnknownSid, false),
-    };
-    let compression = &engine.config.engine.http_compression;
-    let encoding = (compression.enabled && payload.len() >= compression.threshold)
-        .then(|| Encoding::accepted(headers))
-        .flatten();
-    let Some((encoding, Ok(compressed))) = encoding.map(|encoding| (encoding, encoding.encode(&payload)))
-    else {
-        return answer::payload(payload);
-    };
-    let mut response = answer::payload(compressed);
-    response.headers_mut().insert(CONTENT_ENCODING, encoding.header());
-    response.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
-    response
 }
 
 /// Hands a command to the session's task, or gives it back if there is none to take it.
@@ -263,15 +235,15 @@ async fn send(session: &Session, command: Command) -> Result<(), Command> {
     }
 }
 
-async fn post(engine: &Arc<Engine>, session: &Session, request: Request<Body>) -> Response<Body> {
+async fn post(engine: Arc<Engine>, session: Session, request: Request<Body>) -> Response<Body> {
     let Some(_turn) = session.shared.begin_post() else {
-        let _ = send(session, Command::Broken).await;
+        let _ = send(&session, Command::Broken).await;
         return answer::empty(StatusCode::BAD_REQUEST);
     };
     // Since v4 binary is base64.
     let content_type = request.headers().get(CONTENT_TYPE);
     if content_type.is_some_and(|kind| kind.as_bytes() == b"application/octet-stream") {
-        let _ = send(session, Command::Broken).await;
+        let _ = send(&session, Command::Broken).await;
         return answer::empty(StatusCode::BAD_REQUEST);
     }
     // A client that stops in the middle of its body is held to the time in which it must answer a ping.
@@ -281,18 +253,16 @@ async fn post(engine: &Arc<Engine>, session: &Session, request: Request<Body>) -
         Ok(Ok(body)) => body,
         Ok(Err(BodyError::TooLong)) => return answer::empty(StatusCode::PAYLOAD_TOO_LARGE),
         Ok(Err(BodyError::Broken)) | Err(_) => {
-            let _ = send(session, Command::Broken).await;
+            let _ = send(&session, Command::Broken).await;
             return answer::empty(StatusCode::BAD_REQUEST);
         }
     };
     let (done, handled) = oneshot::channel();
-    if send(session, Command::Post { body, done }).await.is_err() {
-        return refuse(engine, EngineError::UnknownSid, false);
-    }
+    let _ = send(&session, Command::Post(Box::new(Posted { body, done }))).await;
     match handled.await {
         Ok(()) => answer::post_ok(),
         // The session ended before it came to this payload.
-        Err(_) => refuse(engine, EngineError::UnknownSid, false),
+        Err(_) => answer::refuse(&engine.metrics, EngineError::UnknownSid, false),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Transports: bytes of HTTP and WebSocket to the protocol and back. Knows no rooms and no namespaces.
 
 mod answer;
+mod answering;
 mod client_bundle;
 mod compression;
 mod cors;
@@ -11,8 +12,9 @@ mod peer;
 mod polling;
 mod websocket;
 
+pub(crate) use answering::Answering;
 pub(crate) use forward::{Forward, ForwardError};
 pub(crate) use http::{Mount, asks_for_websocket, handle, session_of};
 pub(crate) use peer::{Peer, Pending, PendingPlace};
-pub(crate) use polling::{Command, PollAnswer, Polling};
+pub(crate) use polling::{Command, PollAnswer, Polling, Posted};
 pub(crate) use websocket::{Flush, ReadWrite, WebSocket, close_frame};

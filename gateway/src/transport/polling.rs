@@ -9,18 +9,25 @@ use super::WebSocket;
 use crate::connection::{Signal, WireQueue};
 use crate::metrics::Metrics;
 
-/// What a request wants of its session.
+/// What a request wants of its session. What is large is boxed: each session has room for as many as the channel's blocks
+/// have.
 pub(crate) enum Command {
     /// A GET: answered as soon as there is something to say.
     Poll(oneshot::Sender<PollAnswer>),
-    /// A POST. The sender is used once the payload was handled.
-    Post { body: Bytes, done: oneshot::Sender<()> },
+    Post(Box<Posted>),
     /// The GET that is held is to be answered with what there is: the node that passes it on is going away.
     Release,
     /// A request broke off, overlapped with another one, or had a wrong type: the session ends.
     Broken,
     /// A WebSocket wants to become the transport.
     Upgrade(Box<WebSocket>),
+}
+
+/// The payload of a POST.
+pub(crate) struct Posted {
+    pub(crate) body: Bytes,
+    /// Used once the payload was handled.
+    pub(crate) done: oneshot::Sender<()>,
 }
 
 /// The answer to a GET.

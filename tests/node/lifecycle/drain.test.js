@@ -12,6 +12,7 @@ import { stopAll } from "../helpers/cluster.js";
 import { next, pause, until, within } from "../helpers/deadline.js";
 import { underWay } from "../helpers/forwards.js";
 import { Child } from "../helpers/processes.js";
+import { Poll, SOCKET_IO, Ws, wsUrl } from "../helpers/raw.js";
 import { backendOf, configuration, startReceiver, tellsAll } from "../helpers/receiver.js";
 import { startGateway, startNodes } from "../helpers/servers.js";
 
@@ -338,6 +339,27 @@ describe("a single node", () => {
       await endsWith(node, 0);
     } finally {
       sockets.forEach((socket) => socket.disconnect());
+      await node.stop();
+    }
+  });
+
+  test("a client that changes its transport has changed it before it is sent away", async () => {
+    const node = await startGateway({ env: drain({ period: "1ms" }) });
+    try {
+      const poll = await Poll.open(node);
+      assert.equal((await poll.post("40")).text, "ok");
+      assert.match((await poll.receiveAll(1))[0], /^40/);
+      const ws = new Ws(wsUrl(node, SOCKET_IO, `EIO=4&transport=websocket&sid=${poll.sid}`));
+      await within(ws.opened, "opening of the WebSocket");
+      ws.send("2probe");
+      assert.equal(await ws.receive(), "3probe");
+      node.child.kill("SIGTERM");
+      await until(() => node.child.output.includes("closing the connections"), "its turn");
+      await pause(300);
+      ws.send("5");
+      assert.equal(await ws.closeCode(), 1001);
+      await endsWith(node, 0);
+    } finally {
       await node.stop();
     }
   });

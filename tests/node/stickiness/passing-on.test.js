@@ -7,7 +7,7 @@ import { after, before, describe, test } from "node:test";
 import { emit } from "../helpers/api.js";
 import { startBroker } from "../helpers/brokers.js";
 import { KINDS, stopAll } from "../helpers/cluster.js";
-import { until, within } from "../helpers/deadline.js";
+import { pause, until, within } from "../helpers/deadline.js";
 import { allEnded, metric, passed, received, underWay } from "../helpers/forwards.js";
 import { Child, freePort } from "../helpers/processes.js";
 import { Poll, SOCKET_IO, Ws, polling, refusal, request, wsUrl } from "../helpers/raw.js";
@@ -355,6 +355,25 @@ describe("when passing on does not work", { skip: REFERENCE }, () => {
     assert.equal((await request(poll.at(nodes[0]))).text, '42["news",1]');
     // Nobody polls for its session any more: it would wait for that.
     await nodes[0].child.stop("SIGKILL");
+  });
+
+  test("a node that ends lets a WebSocket become its session's transport first", async () => {
+    const env = { ROOMCAST__DRAIN__PERIOD: "1ms", ROOMCAST__DRAIN__GRACE: "1h" };
+    const nodes = await start(2, env, "becoming");
+    const session = await joinedQuietly(nodes);
+    const ws = new Ws(wsUrl(nodes[1], SOCKET_IO, `EIO=4&transport=websocket&sid=${session.sid}`));
+    await within(ws.opened, "opening of the WebSocket");
+    ws.send("2probe");
+    assert.equal(await ws.receive(), "3probe");
+    // A stock client has put its polling aside now: without this WebSocket it would be deaf and dumb for 45 seconds.
+    nodes[1].child.kill("SIGTERM");
+    await until(() => nodes[1].child.output.includes("closing the connections"), "the turn of what is passed on");
+    await pause(300);
+    ws.send("5");
+    await until(() => metric(nodes[0], "roomcast_connections", "websocket"), "upgrade");
+    await within(ws.closed, "close of the WebSocket");
+    assert.deepEqual(await within(nodes[1].child.ended, "end of the node"), { code: 0, signal: null });
+    await ended(nodes[0]);
   });
 
   test("without it, each node knows its own sessions only", async () => {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::handler::DisconnectReason;
 
-/// How often a connection that is to go looks whether its client has something to do still.
+/// How often a connection that is to go looks whether its client owes acks still.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A connection that was told to go ends as soon as nothing is under way. Events that it reads from then on are not heard:
@@ -16,7 +16,7 @@ struct Told {
     reason: DisconnectReason,
     /// Then it ends, whatever is under way. Each has a time of its own, so that those who wait go one after the other, too.
     by: Option<Instant>,
-    /// When to look again whether the client has something to do still: whoever waits for it may give up without a word.
+    /// When to look again whether the client owes acks still: whoever waits for them may give up without a word.
     look: Option<Instant>,
 }
 
@@ -46,12 +46,11 @@ impl Departure {
         None
     }
 
-    /// Nothing is under way on this side. Why the connection ends now, unless its client is `busy`: it owes acks, or changes
-    /// its transport.
-    pub(super) fn settle(&mut self, busy: bool, now: Instant) -> Option<DisconnectReason> {
+    /// Nothing is under way on this side. Why the connection ends now, unless its client owes acks.
+    pub(super) fn settle(&mut self, owes_acks: bool, now: Instant) -> Option<DisconnectReason> {
         let told = self.0.take_if(|told| {
-            told.look = busy.then(|| now + LOOK);
-            !busy
+            told.look = owes_acks.then(|| now + LOOK);
+            !owes_acks
         });
         told.map(|told| told.reason)
     }
@@ -91,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn it_looks_at_its_client_again_and_again_and_goes_when_its_grace_is_over() {
+    fn it_looks_for_acks_again_and_again_and_goes_when_its_grace_is_over() {
         let now = Instant::now();
         let mut departure = told(now);
         assert_eq!(departure.deadline(), Some(now + GRACE));

@@ -231,9 +231,8 @@ impl Core {
         self.departure.begin(reason, self.engine.grace(), now);
     }
 
-    /// Ends a connection that was told to go, once nothing is under way: handlers that wait owe acks to the client, the
-    /// client may owe some to others, and it may be between two transports, where a stock client would not see the end
-    /// before its ping timeout. True if it did.
+    /// Ends a connection that was told to go, once nothing is under way: handlers that wait owe acks to the client, and the
+    /// client may owe some to others. True if it did.
     pub(super) fn leave_if_settled(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         if !self.departure.has_begun() {
             return false;
@@ -243,7 +242,7 @@ impl Core {
             Upper::SocketIo(namespaces) => namespaces.owes_acks(),
             Upper::Raw(_) => false,
         };
-        let reason = self.departure.settle(owes_acks || self.session.is_upgrading(), now);
+        let reason = self.departure.settle(owes_acks, now);
         if let Some(reason) = reason {
             self.end(reason, now, cx);
         }

@@ -17,7 +17,7 @@ fn cx() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }
 
-/// A client and its connection.
+/// A client on a WebSocket and its connection.
 struct Peer {
     core: Core,
     now: Instant,
@@ -25,16 +25,12 @@ struct Peer {
 
 impl Peer {
     fn new(change: impl FnOnce(&mut Config)) -> Self {
-        Self::over(Transport::WebSocket, change)
-    }
-
-    fn over(transport: Transport, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         change(&mut config);
         let factory = LocalFactory::new(NodeTag::from_random([1, 2, 3]));
         let engine = Engine::new(config, factory, Arc::new(Metrics::new()), None);
         let handshake = Handshake::new(&Uri::from_static("/"), &HeaderMap::new(), None, false);
-        let shared = engine.shared(handshake, transport, None);
+        let shared = engine.shared(handshake, Transport::WebSocket, None);
         let now = Instant::now();
         let mut peer = Self { core: Core::new(&engine, shared, now), now };
         assert!(peer.read()[0].starts_with('0'), "the open packet");
@@ -70,13 +66,9 @@ impl Peer {
     fn read(&mut self) -> Vec<String> {
         let frames = std::iter::from_fn(|| self.core.wire.pop());
         let texts = frames.map(|wire| {
-            let mut text = Vec::new();
-            match wire.frames() {
-                [_, len, rest @ ..] => text.extend_from_slice(if *len < 126 { rest } else { &rest[2..] }),
-                // That is said on polling only.
-                _ => wire.write_records(&mut text),
-            }
-            let text = String::from_utf8(text).unwrap();
+            let frame = wire.frames();
+            let header = if frame[1] < 126 { 2 } else { 4 };
+            let text = str::from_utf8(&frame[header..]).unwrap();
             text.split(r#"{"sid""#).next().unwrap().to_owned()
         });
         texts.collect()
@@ -236,27 +228,6 @@ fn who_is_told_to_go_ends_what_is_under_way_and_hears_nothing_new() {
     assert!(peer.core.is_sent_away());
     assert_eq!(*work.done.lock(), [1]);
     assert_eq!(peer.read(), ["431[1]"]);
-}
-
-#[test]
-fn who_is_told_to_go_between_two_transports_goes_when_the_upgrade_is_done_or_given_up() {
-    for completes in [true, false] {
-        let mut peer = Peer::over(Transport::Polling, |_| {});
-        let now = peer.now;
-        assert!(peer.core.session.handle_probe_opened(now));
-        peer.core.session.handle_text(Source::Probe, "2probe", now);
-        peer.core.shared.mailbox.close(CloseCause::Draining);
-        peer.deliver();
-        assert!(!peer.leaves());
-        assert!(peer.core.deadline().is_some_and(|deadline| deadline <= now + Duration::from_millis(100)));
-        if completes {
-            peer.core.session.handle_text(Source::Probe, "5", now);
-        } else {
-            peer.core.session.handle_probe_lost();
-        }
-        assert!(peer.leaves());
-        assert!(peer.core.is_sent_away());
-    }
 }
 
 #[test]

@@ -31,9 +31,9 @@ pub(super) async fn clients(io: Io, entered: Entered, times: Times) {
     let place = Arc::new(entered.place);
     peer.place = Some(Arc::clone(&place));
     let service = service_fn(move |request: Request<Incoming>| {
-        let (io, peer, place) = (io.clone(), peer.clone(), Arc::clone(&place));
+        let (answer, place) = (io.handle(request.map(Body::new), peer.clone()), Arc::clone(&place));
         async move {
-            let mut response = io.handle(request.map(Body::new), peer).await;
+            let mut response = answer.await;
             let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             if !is_upgraded && !place.return_from_request() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -87,8 +87,7 @@ impl Owner {
         self.metrics.forwards.received.inc(ForwardedResult::Served);
         let active = Active::new(&self.metrics);
         request.headers_mut().remove(STAMP);
-        // Large, and made for few requests.
-        let response = Box::pin(self.io.handle(request.map(Body::new), stamp.peer)).await;
+        let response = self.io.handle(request.map(Body::new), stamp.peer).await;
         Ok(response.map(|body| {
             Body::new(body.map_err(move |error| {
                 // Until the other node has all of it, or is gone.
