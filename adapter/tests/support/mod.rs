@@ -22,7 +22,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU16, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -137,9 +137,7 @@ impl Server {
         // Another process may take the port between our look and the server's.
         for _ in 0..5 {
             let directory = temporary_directory();
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            let port = listener.local_addr().expect("bound").port();
-            drop(listener);
+            let port = free_port();
             let mut server = Self::at(kind, format!("{}://127.0.0.1:{port}", kind.scheme()));
             server.port = port;
             server.arguments = arguments.iter().map(ToString::to_string).collect();
@@ -423,4 +421,18 @@ pub fn subject(name: impl AsRef<str>) -> Subject {
 
 pub fn publication(name: impl AsRef<str>, payload: impl Into<Bytes>) -> Publication {
     Publication { subject: subject(name), payload: payload.into() }
+}
+
+/// A port from where no client gets one by chance: not even one that tries to reach a server which is down, and which is to
+/// start again there.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // The port that Redis Cluster adds, 10,000 above, is there as well.
+    let start = 10_000 + (std::process::id() % 12_000) as u16;
+    loop {
+        let port = start + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

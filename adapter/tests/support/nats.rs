@@ -2,16 +2,12 @@
 
 use std::{
     io::{BufRead, BufReader},
-    net::{TcpListener, TcpStream},
-    sync::{
-        OnceLock,
-        atomic::{AtomicU16, Ordering},
-        mpsc,
-    },
+    net::TcpStream,
+    sync::{OnceLock, mpsc},
     time::{Duration, Instant},
 };
 
-use super::{DEADLINE, Kind, Server};
+use super::{DEADLINE, Kind, Server, free_port};
 
 /// A cluster of three.
 pub struct NatsCluster {
@@ -42,7 +38,7 @@ impl NatsCluster {
 
     /// The same, with arguments for each.
     pub fn own_each(arguments: impl Fn(usize) -> Vec<String>) -> Self {
-        let routes: Vec<String> = (0..3).map(|_| format!("nats://127.0.0.1:{}", route_port())).collect();
+        let routes: Vec<String> = (0..3).map(|_| format!("nats://127.0.0.1:{}", free_port())).collect();
         let start = |n: usize| {
             let to = routes[..n].join(",");
             let mut all = vec!["--cluster_name", "test", "--cluster", &routes[n]];
@@ -87,16 +83,4 @@ fn known(server: &Server) -> Option<usize> {
     BufReader::new(stream).read_line(&mut info).ok()?;
     let info: serde_json::Value = serde_json::from_str(info.strip_prefix("INFO ")?).ok()?;
     Some(info.get("connect_urls")?.as_array()?.len())
-}
-
-/// A port for routes, from where no client gets one by chance.
-fn route_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = 20_000 + (std::process::id() % 9_000) as u16;
-    loop {
-        let port = start + NEXT.fetch_add(1, Ordering::Relaxed);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }

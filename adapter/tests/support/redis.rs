@@ -2,13 +2,13 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     process::{Command, Stdio},
     sync::{OnceLock, mpsc},
     time::{Duration, Instant},
 };
 
-use super::{DEADLINE, Kind, Server};
+use super::{DEADLINE, Kind, Server, free_port};
 
 /// By which name the Sentinels know the master.
 pub const SERVICE: &str = "main";
@@ -188,9 +188,7 @@ impl RedisCluster {
 }
 
 fn node(timeout: u32) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let bus = listener.local_addr().expect("bound").port().to_string();
-    drop(listener);
+    let bus = free_port().to_string();
     let arguments = [
         "--cluster-enabled",
         "yes",
