@@ -10,7 +10,7 @@ use super::Item;
 const SPARE: usize = 64;
 
 thread_local! {
-    static BUFFER: Cell<VecDeque<Item>> = const { Cell::new(VecDeque::new()) };
+    static BUFFER: Cell<Option<Box<Rest>>> = const { Cell::new(None) };
 }
 
 /// Items in order, which leave all at once.
@@ -18,12 +18,18 @@ thread_local! {
 pub(super) struct Queue {
     /// There is one while there are any.
     first: Option<Item>,
-    rest: VecDeque<Item>,
+    /// Boxed: each idle connection has room for it.
+    rest: Option<Box<Rest>>,
+}
+
+#[derive(Debug, Default)]
+struct Rest {
+    items: VecDeque<Item>,
 }
 
 impl Queue {
     pub(super) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
+        usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.items.len())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -35,28 +41,25 @@ impl Queue {
             self.first = Some(item);
             return;
         }
-        if self.rest.capacity() == 0 {
-            self.rest = BUFFER.take();
-        }
-        self.rest.push_back(item);
+        // A thread that ends has none to lend.
+        let lent = || BUFFER.try_with(Cell::take).ok().flatten().unwrap_or_default();
+        let rest = self.rest.get_or_insert_with(lent);
+        rest.items.push_back(item);
     }
 
     /// Appends everything to a batch.
     pub(super) fn take_into(&mut self, batch: &mut VecDeque<Item>) {
         batch.extend(self.first.take());
-        if self.rest.capacity() == 0 {
-            return;
-        }
-        batch.append(&mut self.rest);
-        let buffer = std::mem::take(&mut self.rest);
-        if buffer.capacity() <= SPARE {
-            BUFFER.set(buffer);
+        let Some(mut rest) = self.rest.take() else { return };
+        batch.append(&mut rest.items);
+        if rest.items.capacity() <= SPARE {
+            let _ = BUFFER.try_with(|buffer| buffer.set(Some(rest)));
         }
     }
 
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        self.rest.capacity()
+        self.rest.as_ref().map_or(0, |rest| rest.items.capacity())
     }
 }
 

@@ -45,8 +45,8 @@ pub(crate) struct ConnectionShared {
     sent_away: AtomicBool,
     /// A POST is being read.
     posting: AtomicBool,
-    /// The WebSocket can be read again since the task was last told.
-    readable: AtomicBool,
+    /// Something to read has come since the task was last told.
+    arrived: AtomicBool,
     /// Its place among the connections of its address, where those are counted.
     pub(crate) place: Option<Place>,
 }
@@ -69,8 +69,8 @@ impl ConnectionShared {
         place: Option<Place>,
     ) -> Arc<Self> {
         let (kind, posting) = (AtomicU8::new(0), AtomicBool::new(false));
-        let (sent_away, readable) = (AtomicBool::new(false), AtomicBool::new(false));
-        let shared = Self { id, mailbox, handshake, transport: kind, sent_away, posting, readable, place };
+        let (sent_away, arrived) = (AtomicBool::new(false), AtomicBool::new(false));
+        let shared = Self { id, mailbox, handshake, transport: kind, sent_away, posting, arrived, place };
         shared.set_transport(transport);
         Arc::new(shared)
     }
@@ -99,9 +99,9 @@ impl ConnectionShared {
         self.sent_away.load(Ordering::Relaxed)
     }
 
-    /// Whether the WebSocket has become readable since the last call.
-    pub(crate) fn take_readable(&self) -> bool {
-        self.readable.load(Ordering::Acquire) && self.readable.swap(false, Ordering::AcqRel)
+    /// Whether something to read has come since the last call.
+    pub(crate) fn take_arrived(&self) -> bool {
+        self.arrived.load(Ordering::Acquire) && self.arrived.swap(false, Ordering::AcqRel)
     }
 
     /// Takes the turn to post, unless another POST has it.
@@ -113,7 +113,7 @@ impl ConnectionShared {
 /// What wakes a connection to read: its task is told why, so that a read is not tried, nor asked for, whenever there is mail.
 impl Wake for ConnectionShared {
     fn wake(self: Arc<Self>) {
-        self.readable.store(true, Ordering::Release);
+        self.arrived.store(true, Ordering::Release);
         self.mailbox.wake_consumer();
     }
 }

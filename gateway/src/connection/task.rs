@@ -64,8 +64,9 @@ pub(crate) struct Connection {
     writable: bool,
     /// The WebSocket took less than it was given.
     blocked: bool,
-    /// The WebSocket has not said since the last arrival that it has no more.
-    readable: bool,
+    /// The WebSocket has not said since the last arrival that it has nothing to read. So a new one is read, which tells it
+    /// whom to wake.
+    may_have_more: bool,
     /// A POST whose events there is no room for yet.
     parked: Option<Box<Posted>>,
     /// Why the WebSocket is closed, if by a rule of its own.
@@ -121,7 +122,7 @@ impl Connection {
             armed: None,
             writable: true,
             blocked: false,
-            readable: true,
+            may_have_more: true,
             parked: None,
             close_code: None,
         }
@@ -211,14 +212,14 @@ impl Connection {
                 let paused = self.core.is_full() || self.core.wire.bytes() + unread > UNREAD_HIGH_WATER;
                 // Now and then a client is heard all the same: it may have answered, or be gone.
                 let listen = std::mem::take(&mut self.core.must_listen);
-                self.readable |= self.core.shared.take_readable();
-                if (paused && !listen) || !self.readable || self.core.session.is_closed() {
+                self.may_have_more |= self.core.shared.take_arrived();
+                if (paused && !listen) || !self.may_have_more || self.core.session.is_closed() {
                     return false;
                 }
                 let waker = Arc::clone(&self.core.shared).into();
                 match read(websocket, &mut self.core, None, now, &mut Context::from_waker(&waker), cx) {
                     Poll::Pending => {
-                        self.readable = false;
+                        self.may_have_more = !websocket.tells_arrivals();
                         false
                     }
                     Poll::Ready(Read::Open) => true,
@@ -235,8 +236,8 @@ impl Connection {
 
     /// Whether there is something to read that nobody could be woken for: see [`ConnectionShared::wake`].
     fn has_arrived(&mut self) -> bool {
-        let arrived = self.core.shared.take_readable();
-        self.readable |= arrived;
+        let arrived = self.core.shared.take_arrived();
+        self.may_have_more |= arrived;
         arrived
     }
 
@@ -353,7 +354,6 @@ impl Connection {
         self.core.wire = wire;
         self.core.compression = websocket.compression;
         self.link = Link::WebSocket(websocket);
-        self.readable = true;
         self.commands = None;
         // The table's end of the channel goes too: an upgraded session costs no more than one that began so.
         let shared = Arc::clone(&self.core.shared);

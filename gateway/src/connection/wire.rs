@@ -83,7 +83,8 @@ impl WireQueue {
     pub(crate) fn push(&mut self, wire: Wire) {
         self.bytes += wire.len();
         if self.items.capacity() == 0 {
-            self.items = BUFFER.take().unwrap_or_default();
+            // A thread that ends has none to lend.
+            self.items = BUFFER.try_with(Cell::take).ok().flatten().unwrap_or_default();
         }
         self.items.push_back(wire);
     }
@@ -117,7 +118,7 @@ impl WireQueue {
         if self.items.is_empty() {
             let buffer = std::mem::take(&mut self.items);
             if buffer.capacity() <= SPARE {
-                BUFFER.set(Some(buffer));
+                let _ = BUFFER.try_with(|spare| spare.set(Some(buffer)));
             }
         }
         Some(wire)

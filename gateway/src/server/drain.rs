@@ -105,7 +105,7 @@ async fn send_away(io: &Io, plans: &mut watch::Receiver<Option<Plan>>) {
         let mut going = std::pin::pin!(async {
             let begun = Instant::now();
             leaving.go(io.engine(), plan.rate, plan.period).await;
-            // The WebSockets that are passed on have the whole of the period.
+            // The WebSockets that are passed on have the whole of the period, and new ones some of the grace.
             while io.passed_on() > 0 && begun.elapsed() < plan.period {
                 tokio::time::sleep(LOOK).await;
             }

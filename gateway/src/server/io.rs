@@ -10,8 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::routing::any_service;
-use futures_util::FutureExt as _;
-use futures_util::future::Map;
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use roomcast_adapter::{AdapterError, AdapterFactory, Collected, LocalFactory, RemoteSocket};
 
@@ -304,7 +303,7 @@ struct EngineService {
 impl tower::Service<Request<Body>> for EngineService {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Map<Answering, fn(Response<Body>) -> Result<Response<Body>, Infallible>>;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
         std::task::Poll::Ready(Ok(()))
@@ -316,7 +315,9 @@ impl tower::Service<Request<Body>> for EngineService {
         let peer = extensions.get::<Peer>().cloned().unwrap_or_else(|| {
             Peer::new(extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0), false)
         });
-        self.io.handle(request, peer).map(Ok)
+        let io = self.io.clone();
+        // Not before it is polled: layers of an application may drop it, or call outside of a runtime.
+        Box::pin(async move { Ok(io.handle(request, peer).await) })
     }
 }
 
@@ -461,3 +462,7 @@ mod tests {
         assert_eq!(path("/socket.io/", false), "/socket.io");
     }
 }
+
+#[cfg(test)]
+#[path = "io_foreign_tests.rs"]
+mod foreign_tests;

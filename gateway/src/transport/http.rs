@@ -38,7 +38,8 @@ pub(crate) struct Mount {
     pub(crate) forward: Option<Arc<dyn Forward>>,
 }
 
-/// Answers a request. What can be done at once is done at once: the future only waits.
+/// Answers a request. Sessions are begun, and polls are handed over, before this returns; the future reads bodies and waits.
+/// To drop it is to lose the client, also before it was polled.
 pub(crate) fn handle(engine: &Arc<Engine>, mount: &Mount, request: Request<Body>, peer: Peer) -> Answering {
     let now = |answer| Answering::now(engine, answer);
     let Some(rest) = request.uri().path().strip_prefix(&*mount.path) else {
@@ -133,7 +134,8 @@ fn route(
         Err(error) => return refuse(error, is_upgrade),
     };
     if mount.check_origin && !origin_is_allowed(engine, request.headers()) {
-        return refuse(EngineError::Forbidden, is_upgrade);
+        engine.metrics.handshakes_refused.inc(Refusal::Origin);
+        return now(answer::refusal(EngineError::Forbidden, is_upgrade));
     }
     if session.is_some() {
         peer.has_session();
@@ -155,9 +157,7 @@ pub(crate) fn asks_for_websocket(headers: &HeaderMap) -> bool {
 
 fn origin_is_allowed(engine: &Engine, headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("invalid"));
-    // Programs name none.
-    let Some(origin) = text(ORIGIN) else { return true };
-    engine.config.public.allows_origin(Some(origin), text(HOST))
+    engine.config.public.allows_origin(text(ORIGIN), text(HOST))
 }
 
 /// Takes a place for a session, or answers why there is none.

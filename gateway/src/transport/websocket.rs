@@ -9,7 +9,7 @@ use bytes::{Buf as _, Bytes};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use roomcast_protocol::websocket::{Decoder, Negotiated, Role};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::connection::{Wire, WireQueue};
@@ -34,7 +34,11 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}
 pub(crate) enum Stream {
     Tcp(TcpStream),
     /// TLS, or what another accept loop made of the connection. It may keep back what was written until it is flushed.
-    Other(Box<dyn ReadWrite>),
+    Other {
+        stream: Box<dyn ReadWrite>,
+        /// It may keep one waker for both directions.
+        is_foreign: bool,
+    },
 }
 
 impl Stream {
@@ -44,17 +48,28 @@ impl Stream {
             Ok(parts) => return (Self::Tcp(parts.io.into_inner()), parts.read_buf),
             Err(upgraded) => upgraded,
         };
-        match upgraded.downcast::<TokioIo<Box<dyn ReadWrite>>>() {
-            Ok(parts) => (Self::Other(parts.io.into_inner()), parts.read_buf),
-            Err(upgraded) => (Self::Other(Box::new(TokioIo::new(upgraded))), Bytes::new()),
+        let upgraded = match upgraded.downcast::<TokioIo<Box<dyn ReadWrite>>>() {
+            Ok(parts) => return (Self::own(parts.io.into_inner()), parts.read_buf),
+            Err(upgraded) => upgraded,
+        };
+        match upgraded.downcast::<TokioIo<DuplexStream>>() {
+            Ok(parts) => (Self::own(Box::new(parts.io.into_inner())), parts.read_buf),
+            Err(upgraded) => {
+                let stream = Box::new(TokioIo::new(upgraded));
+                (Self::Other { stream, is_foreign: true }, Bytes::new())
+            }
         }
+    }
+
+    fn own(stream: Box<dyn ReadWrite>) -> Self {
+        Self::Other { stream, is_foreign: false }
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
         let read = match self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
-            Self::Other(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Self::Other { stream, .. } => Pin::new(stream).poll_read(cx, &mut buffer),
         };
         read.map_ok(|()| buffer.filled().len())
     }
@@ -64,14 +79,14 @@ impl Stream {
             // `send` is cheaper than `writev`, and one frame is what most writes are.
             (Self::Tcp(stream), [slice]) => Pin::new(stream).poll_write(cx, slice),
             (Self::Tcp(stream), slices) => Pin::new(stream).poll_write_vectored(cx, slices),
-            (Self::Other(stream), slices) => Pin::new(stream).poll_write_vectored(cx, slices),
+            (Self::Other { stream, .. }, slices) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(_) => Poll::Ready(Ok(())),
-            Self::Other(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Other { stream, .. } => Pin::new(stream).poll_flush(cx),
         }
     }
 }
@@ -114,6 +129,11 @@ impl WebSocket {
         }
         let decoder = Decoder::new(Role::Server, max_payload, max_fragments, compression);
         Self { stream, decoder, compression, early, written: 0 }
+    }
+
+    /// Whether the waker of a read that was pending is woken whenever something comes, whatever is written meanwhile.
+    pub(crate) fn tells_arrivals(&self) -> bool {
+        !matches!(self.stream, Stream::Other { is_foreign: true, .. })
     }
 
     /// Reads what has come. 0: the client has ended the stream.
@@ -215,7 +235,7 @@ impl WebSocket {
                     stream.shutdown().await?;
                     while stream.read(&mut rest).await? > 0 {}
                 }
-                Stream::Other(stream) => {
+                Stream::Other { stream, .. } => {
                     stream.shutdown().await?;
                     while stream.read(&mut rest).await? > 0 {}
                 }
@@ -229,7 +249,7 @@ impl WebSocket {
     async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.stream {
             Stream::Tcp(stream) => stream.write_all(bytes).await,
-            Stream::Other(stream) => stream.write_all(bytes).await,
+            Stream::Other { stream, .. } => stream.write_all(bytes).await,
         }
     }
 }
@@ -261,7 +281,7 @@ mod tests {
     async fn a_connection_with_much_to_write_lets_others_have_their_turn() {
         let (stream, mut client) = tokio::io::duplex(usize::MAX >> 1);
         let mut websocket = WebSocket {
-            stream: Stream::Other(Box::new(stream)),
+            stream: Stream::own(Box::new(stream)),
             decoder: Decoder::new(Role::Server, 1_000, 1, None),
             compression: None,
             early: None,
@@ -333,7 +353,7 @@ mod tests {
     async fn what_a_stream_keeps_back_is_flushed_when_there_is_room() {
         let (inner, mut client) = tokio::io::duplex(64);
         let mut websocket = WebSocket {
-            stream: Stream::Other(Box::new(Keeping { inner, kept: Vec::new() })),
+            stream: Stream::own(Box::new(Keeping { inner, kept: Vec::new() })),
             decoder: Decoder::new(Role::Server, 1_000, 1, None),
             compression: None,
             early: None,

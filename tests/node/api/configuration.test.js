@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { metric } from "../helpers/api.js";
 import { TRANSPORTS, connect, join } from "../helpers/clients.js";
 import { within } from "../helpers/deadline.js";
 import { Child } from "../helpers/processes.js";
@@ -73,6 +74,7 @@ test("a cookie for load balancers is set by the polling handshake", () =>
 test("origins hold for WebSockets too, which CORS does not protect", { skip: REFERENCE }, () =>
   withGateway({ ROOMCAST__PUBLIC__ORIGINS: '["http://shop.example"]' }, async (gateway) => {
     assert.equal((await refusal(wsUrl(gateway), { origin: "http://evil.example" })).status, 403);
+    assert.equal(await metric(gateway, "handshakes_refused_total", { code: "origin" }), 1);
     // What is no browser sends no origin.
     for (const options of [{ origin: "http://shop.example" }, {}]) {
       const ws = await openWs(gateway, SOCKET_IO, options);

@@ -261,7 +261,8 @@ impl Forward for Forwarder {
 pub(super) enum Ending {
     /// It does not.
     Not,
-    /// Its WebSockets and polls one after the other, within this time. Requests are passed on all the while.
+    /// Its WebSockets and polls one after the other, within this time, but none that is younger than [`UPGRADING`]. Requests
+    /// are passed on all the while.
     Within { since: Instant, time: Duration },
     /// Everything.
     Now,
