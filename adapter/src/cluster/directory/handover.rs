@@ -47,6 +47,9 @@ impl Directory {
                 Stream::new(*member, self.last_session, now)
             });
         }
+        for member in self.ring.members().iter().filter(|member| !before.contains(**member)) {
+            self.records.returned(*member);
+        }
         let gained = self.move_slots(&before, now);
         self.records.forget_own(me, &self.own);
         self.hand_over(&gained);

@@ -101,6 +101,10 @@ struct Sender {
     sockets: Sockets,
     /// Sockets that it has not named again since it began anew. They count as its own until it is done.
     stale: Sockets,
+    /// Others said what they had kept of it since it began.
+    was_kept: bool,
+    /// That may be older than what it had said itself: it has to begin anew.
+    is_doubted: bool,
 }
 
 /// What became of an update.
@@ -137,10 +141,11 @@ impl Records {
         }
         if is_new && update.number == 0 {
             (sender.session, sender.next, sender.ring) = (update.session, 0, 0);
+            (sender.was_kept, sender.is_doubted) = (false, false);
             let sockets = std::mem::take(&mut sender.sockets);
             keep_stale(&mut sender.stale, sockets, |_| true);
             self.forget_shares(from.tag, |_| true);
-        } else if is_new || update.number > sender.next {
+        } else if is_new || sender.is_doubted || update.number > sender.next {
             sender.ring = 0;
             return Receipt::Gap;
         } else if update.number < sender.next {
@@ -238,7 +243,10 @@ impl Records {
         }
         sender.generation = of.generation;
         match entry {
-            Entry::KeptCount { room, sockets, .. } => self.set_share(of.tag, namespace, room, sockets),
+            Entry::KeptCount { room, sockets, .. } => {
+                sender.was_kept = true;
+                self.set_share(of.tag, namespace, room, sockets)
+            }
             Entry::KeptSocket { id, .. } => {
                 sender.stale.entry(Arc::clone(namespace)).or_default().insert(id);
                 None
@@ -354,6 +362,15 @@ impl Records {
     /// This node speaks for itself.
     pub(super) fn admit(&mut self, me: Identity) {
         self.senders.entry(me.tag).or_default().generation = me.generation;
+    }
+
+    /// A silent node is a member again. It may have gone on telling this node, which it never left out, and have said before
+    /// that a room is empty what others say now to be occupied: it will not say so again.
+    pub(super) fn returned(&mut self, node: Identity) {
+        let sender = self.senders.get_mut(&node.tag).filter(|sender| sender.generation == node.generation);
+        if let Some(sender) = sender.filter(|sender| sender.was_kept) {
+            (sender.is_doubted, sender.ring) = (true, 0);
+        }
     }
 
     /// The sockets of live nodes in a room, those of `me` not counted.

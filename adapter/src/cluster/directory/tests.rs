@@ -374,6 +374,14 @@ proptest! {
     }
 }
 
+/// A newcomer has it from the node itself that the room is empty, and then from others, who had not heard that, that it is
+/// not.
+#[test]
+fn what_was_kept_of_a_node_does_not_outlast_its_return() {
+    let steps = [Step::Set(0, 0, 1), Step::Silence(0), Step::Start(4), Step::Set(0, 0, 0), Step::Lose(2)];
+    play(steps.to_vec(), 100);
+}
+
 /// The newcomer becomes an owner of what the dead node cannot tell it any more.
 #[test]
 fn a_node_that_starts_before_a_death_is_noticed_learns_of_the_dead() {
