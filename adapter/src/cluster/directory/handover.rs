@@ -212,8 +212,10 @@ impl Directory {
                 .flat_map(|(namespace, ids)| ids.into_iter().map(move |id| (Arc::clone(&namespace), id)));
             for (namespace, id) in ids {
                 let slot = Slot::of(&namespace, id.as_str());
-                let primary = self.ring.primary(slot).filter(|primary| *primary != self.me);
-                let knows = primary.and_then(|primary| self.streams.get(&primary.tag)).filter(|stream| {
+                // Of the owners before this node the first that knows: one whose life has only begun does not.
+                let before = self.ring.owners(slot).take_while(|owner| *owner != self.me);
+                let mut streams = before.filter_map(|owner| self.streams.get(&owner.tag));
+                let knows = streams.find(|stream| {
                     let moved_at = self.moved_at[usize::from(slot.number())].max(stream.since);
                     told_at > moved_at || was_handed && !stream.is_pending(slot)
                 });

@@ -382,6 +382,15 @@ fn what_was_kept_of_a_node_does_not_outlast_its_return() {
     play(steps.to_vec(), 100);
 }
 
+/// A former owner still has a socket that has left, the first owner is a new life of the node that died, and the second one
+/// knows better.
+#[test]
+fn a_socket_that_had_left_is_not_gone_with_its_node() {
+    let steps =
+        [Step::Silence(1), Step::Add(2), Step::Run(3_400), Step::Remove(2), Step::Kill(2), Step::Start(2)];
+    play(steps.to_vec(), 100);
+}
+
 /// The newcomer becomes an owner of what the dead node cannot tell it any more.
 #[test]
 fn a_node_that_starts_before_a_death_is_noticed_learns_of_the_dead() {
