@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::*;
 use crate::id::SocketId;
@@ -365,8 +366,18 @@ fn play(steps: Vec<Step>, max_bytes: usize) {
     // Open: after several faults a record too many may stay, so `check_records` is not asked of every schedule.
 }
 
+/// The same schedules in every run, so that a change is judged by itself and not by luck. Others are looked for by hand:
+/// `PROPTEST_RNG_SEED=$RANDOM PROPTEST_CASES=2000 cargo test -p roomcast-adapter --lib every_schedule`.
+fn schedules() -> ProptestConfig {
+    let config = ProptestConfig::default();
+    match std::env::var_os("PROPTEST_RNG_SEED") {
+        Some(_) => config,
+        None => ProptestConfig { cases: 128, rng_seed: RngSeed::Fixed(1), ..config },
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(schedules())]
 
     #[test]
     fn every_schedule_ends_in_the_truth(steps in proptest::collection::vec(step(), 1..60), max_bytes in 100..1_000_usize) {
@@ -388,6 +399,24 @@ fn what_was_kept_of_a_node_does_not_outlast_its_return() {
 fn a_socket_that_had_left_is_not_gone_with_its_node() {
     let steps =
         [Step::Silence(1), Step::Add(2), Step::Run(3_400), Step::Remove(2), Step::Kill(2), Step::Start(2)];
+    play(steps.to_vec(), 100);
+}
+
+/// A room that is vacated is forgotten at once. Who was left out while that was announced takes the old announcement for the
+/// last one, if nobody knew enough to say otherwise when it came back, and tells nothing when the room is occupied again.
+#[test]
+#[ignore = "open: decision 0011"]
+fn who_was_left_out_learns_that_a_room_was_vacated() {
+    let steps = [
+        Step::Start(4),
+        Step::Set(2, 2, 1),
+        Step::Kill(2),
+        Step::Kill(4),
+        Step::Silence(0),
+        Step::Silence(0),
+        Step::Lose(3),
+        Step::Set(0, 2, 1),
+    ];
     play(steps.to_vec(), 100);
 }
 
