@@ -9,6 +9,7 @@ use std::sync::Arc;
 use indexmap::IndexSet;
 use rustc_hash::FxBuildHasher;
 
+use super::Times;
 use super::records::{Records, Touched};
 use super::ring::{Ring, Slot};
 use super::update::{Announced, Entry};
@@ -19,6 +20,9 @@ use crate::selector::Room;
 
 /// Events of other primaries that are kept. The oldest are let go first.
 const MAX_RECENT: usize = 65_536;
+
+/// Rooms that were vacated and are remembered. The oldest are forgotten first.
+const MAX_VACATED: usize = 65_536;
 
 /// An event that another node has to tell.
 #[derive(Debug)]
@@ -36,6 +40,9 @@ pub(super) struct Announcer {
     rescan: bool,
     /// When to look at a room that became empty.
     vacating: VecDeque<(u64, Touched)>,
+    /// Until when to remember that a room was vacated, and by which announcement: for as long as a node can be left out and
+    /// come back, to which it may still be occupied.
+    vacated: VecDeque<(u64, Touched, Announced)>,
     recent: VecDeque<Recent>,
     events: Vec<PresenceEvent>,
 }
@@ -58,7 +65,7 @@ impl Announcer {
         records: &mut Records,
         clock: &mut u64,
         primary: impl Fn(Slot) -> bool,
-        (now, vacate_after): (u64, u64),
+        (now, times): (u64, Times),
     ) -> Vec<(Arc<str>, Entry)> {
         let mut announcements = Vec::new();
         if std::mem::take(&mut self.rescan) {
@@ -73,7 +80,7 @@ impl Announcer {
             let Some(record) = records.get_mut(&namespace, &room) else { continue };
             if record.is_empty() {
                 if record.announced.occupied && record.vacate_at.is_none() {
-                    let at = now.saturating_add(vacate_after).max(1);
+                    let at = now.saturating_add(times.vacate_after).max(1);
                     record.vacate_at = NonZeroU64::new(at);
                     if !std::mem::replace(&mut record.queued, true) {
                         self.vacating.push_back((at, (Arc::clone(&namespace), Arc::clone(&room))));
@@ -89,7 +96,7 @@ impl Announcer {
                 self.tell(&namespace, &room, record.announced, &mut announcements);
             }
         }
-        self.vacate(records, primary, now, &mut announcements);
+        self.vacate(records, primary, (now, times), &mut announcements);
         announcements
     }
 
@@ -97,7 +104,7 @@ impl Announcer {
         &mut self,
         records: &mut Records,
         primary: impl Fn(Slot) -> bool,
-        now: u64,
+        (now, times): (u64, Times),
         announcements: &mut Vec<(Arc<str>, Entry)>,
     ) {
         while self.vacating.front().is_some_and(|(at, _)| *at <= now) {
@@ -113,11 +120,31 @@ impl Announcer {
             }
             record.vacate_at = None;
             if primary(Slot::of(&namespace, &room)) && record.is_empty() && record.announced.occupied {
-                record.announced.occupied = false;
+                (record.announced.occupied, record.is_remembered) = (false, true);
                 let announced = record.announced;
-                records.tidy(&namespace, &room);
                 self.tell(&namespace, &room, announced, announcements);
+                self.remember_vacated((namespace, room), announced, now.saturating_add(times.lease));
             }
+        }
+    }
+
+    /// A room was vacated, by this node or another one.
+    pub(super) fn remember_vacated(&mut self, room: Touched, announced: Announced, until: u64) {
+        self.vacated.push_back((until, room, announced));
+    }
+
+    /// Forgets the rooms that were vacated long enough ago, and the oldest of too many.
+    pub(super) fn forget_vacated(&mut self, records: &mut Records, now: u64) {
+        while self.vacated.len() > MAX_VACATED
+            || self.vacated.front().is_some_and(|(until, ..)| *until <= now)
+        {
+            let Some((_, (namespace, room), announced)) = self.vacated.pop_front() else { break };
+            if let Some(record) =
+                records.get_mut(&namespace, &room).filter(|record| record.announced == announced)
+            {
+                record.is_remembered = false;
+            }
+            records.tidy(&namespace, &room);
         }
     }
 

@@ -289,7 +289,7 @@ impl Directory {
         update.authority.iter().for_each(|slot| slots.insert(*slot));
         for (namespace, room, record) in self.records.all_mut() {
             if record.announced.number <= update.handover && slots.contains(Slot::of(namespace, room)) {
-                record.announced = Announced::default();
+                record.disclaim();
             }
         }
     }
@@ -306,6 +306,11 @@ impl Directory {
         let record = self.records.record(namespace, &room);
         if announced.is_after(record.announced) {
             record.announced = announced;
+            record.is_remembered = !announced.occupied;
+            if !announced.occupied {
+                let until = now.saturating_add(self.times.lease);
+                self.announcer.remember_vacated((Arc::clone(namespace), Arc::clone(&room)), announced, until);
+            }
             if fresh {
                 self.announcer.heard((namespace, &room), announced, from, now);
             }
@@ -327,6 +332,7 @@ impl Directory {
         let reaped = self.reap(now);
         self.announce(now, is_ready);
         self.announcer.forget_old(now, self.times.expiry.saturating_mul(2));
+        self.announcer.forget_vacated(&mut self.records, now);
         Turn { events: self.announcer.events(), reaped, records: self.records.len() }
     }
 
@@ -347,7 +353,7 @@ impl Directory {
         }
         let (ring, me) = (&self.ring, self.me);
         let is_primary = |slot| ring.primary(slot) == Some(me);
-        let times = (now, self.times.vacate_after);
+        let times = (now, self.times);
         let announced = self.announcer.announce(&mut self.records, &mut self.clock, is_primary, times);
         self.tell_owners(announced);
         let is_told = !self.streams.values().any(Stream::has_pending);

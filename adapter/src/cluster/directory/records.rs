@@ -71,6 +71,8 @@ pub(super) struct Record {
     pub(super) vacate_at: Option<std::num::NonZeroU64>,
     /// Is in the queue of those that will be vacated, once however often it was empty.
     pub(super) queued: bool,
+    /// It was vacated a while ago at most: owners that were left out have yet to hear of it.
+    pub(super) is_remembered: bool,
 }
 
 impl Record {
@@ -81,7 +83,12 @@ impl Record {
 
     /// True if there is nothing to know of it.
     fn is_void(&self) -> bool {
-        self.is_empty() && !self.announced.occupied
+        self.is_empty() && !self.announced.occupied && !self.is_remembered
+    }
+
+    /// Forgets what was announced: others have the say.
+    pub(super) fn disclaim(&mut self) {
+        (self.announced, self.is_remembered) = (Announced::default(), false);
     }
 }
 
@@ -435,7 +442,7 @@ impl Records {
         for (namespace, rooms) in &mut self.rooms {
             rooms.retain(|room, record| {
                 if !but.contains(Slot::of(namespace, room)) {
-                    record.announced = Announced::default();
+                    record.disclaim();
                 }
                 !record.is_void()
             });
@@ -454,7 +461,7 @@ impl Records {
             rooms.retain(|room, record| {
                 if !mine(Slot::of(namespace, room)) {
                     live.iter().for_each(|tag| record.shares.set(*tag, 0));
-                    record.announced = Announced::default();
+                    record.disclaim();
                 }
                 !record.is_void()
             });

@@ -402,10 +402,9 @@ fn a_socket_that_had_left_is_not_gone_with_its_node() {
     play(steps.to_vec(), 100);
 }
 
-/// A room that is vacated is forgotten at once. Who was left out while that was announced takes the old announcement for the
-/// last one, if nobody knew enough to say otherwise when it came back, and tells nothing when the room is occupied again.
+/// To who was left out while it was announced the room is occupied, until others say otherwise: also those who did not know
+/// enough to have the say when it came back.
 #[test]
-#[ignore = "open: decision 0011"]
 fn who_was_left_out_learns_that_a_room_was_vacated() {
     let steps = [
         Step::Start(4),
