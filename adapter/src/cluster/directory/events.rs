@@ -120,7 +120,7 @@ impl Announcer {
             }
             record.vacate_at = None;
             if primary(Slot::of(&namespace, &room)) && record.is_empty() && record.announced.occupied {
-                (record.announced.occupied, record.is_remembered) = (false, true);
+                record.announced.occupied = false;
                 let announced = record.announced;
                 self.tell(&namespace, &room, announced, announcements);
                 self.remember_vacated((namespace, room), announced, now.saturating_add(times.lease));
@@ -142,7 +142,7 @@ impl Announcer {
             if let Some(record) =
                 records.get_mut(&namespace, &room).filter(|record| record.announced == announced)
             {
-                record.is_remembered = false;
+                record.disclaim();
             }
             records.tidy(&namespace, &room);
         }

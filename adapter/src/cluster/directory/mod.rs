@@ -306,7 +306,6 @@ impl Directory {
         let record = self.records.record(namespace, &room);
         if announced.is_after(record.announced) {
             record.announced = announced;
-            record.is_remembered = !announced.occupied;
             if !announced.occupied {
                 let until = now.saturating_add(self.times.lease);
                 self.announcer.remember_vacated((Arc::clone(namespace), Arc::clone(&room)), announced, until);

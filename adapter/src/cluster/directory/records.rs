@@ -71,8 +71,6 @@ pub(super) struct Record {
     pub(super) vacate_at: Option<std::num::NonZeroU64>,
     /// Is in the queue of those that will be vacated, once however often it was empty.
     pub(super) queued: bool,
-    /// It was vacated a while ago at most: owners that were left out have yet to hear of it.
-    pub(super) is_remembered: bool,
 }
 
 impl Record {
@@ -83,12 +81,12 @@ impl Record {
 
     /// True if there is nothing to know of it.
     fn is_void(&self) -> bool {
-        self.is_empty() && !self.announced.occupied && !self.is_remembered
+        self.is_empty() && self.announced == Announced::default()
     }
 
-    /// Forgets what was announced: others have the say.
+    /// Forgets what was announced: others have the say, or it was long ago.
     pub(super) fn disclaim(&mut self) {
-        (self.announced, self.is_remembered) = (Announced::default(), false);
+        self.announced = Announced::default();
     }
 }
 
