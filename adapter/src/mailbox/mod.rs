@@ -8,7 +8,7 @@ mod queue;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -120,6 +120,8 @@ pub struct Mailbox {
     limits: MailboxLimits,
     /// The connection task wants to be woken by what comes. Set under the lock.
     asleep: AtomicBool,
+    /// Something that is no mail has come since the task was last told: see the mailbox as a waker.
+    arrived: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -157,7 +159,8 @@ impl Mailbox {
             urgent_only: false,
             urgent: false,
         };
-        Arc::new(Self { limits, asleep: AtomicBool::new(false), inner: Mutex::new(inner) })
+        let (asleep, arrived) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { limits, asleep, arrived, inner: Mutex::new(inner) })
     }
 
     /// Queues a packet, or says why not. Never waits.
@@ -260,13 +263,10 @@ impl Mailbox {
         self.inner.lock().writable = writable;
     }
 
-    /// Wakes the consumer for something else than mail. It has to look for that once it has asked for mail: before it has,
-    /// nobody knows whom to wake.
-    pub fn wake_consumer(&self) {
-        let waker = self.inner.lock().waker.clone();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+    /// Whether the mailbox was used as a waker since the last call. The consumer has to ask once more after it has asked for
+    /// mail: before it has, nobody knows whom to wake.
+    pub fn take_arrived(&self) -> bool {
+        self.arrived.load(Ordering::Acquire) && self.arrived.swap(false, Ordering::AcqRel)
     }
 
     /// The consumer is gone: nothing more is taken, what waits is dropped.
@@ -306,10 +306,25 @@ impl Mailbox {
     }
 }
 
+/// Wakes the consumer for something else than mail, such as bytes of its client, and notes that: it is told why it runs, so
+/// that it need not try a read whenever there is mail.
+impl Wake for Mailbox {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.arrived.store(true, Ordering::Release);
+        let waker = self.inner.lock().waker.clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
-    use std::task::Wake;
 
     use roomcast_protocol::socketio::Args;
 
@@ -376,12 +391,14 @@ mod tests {
         let wakes = Arc::new(CountWakes(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&wakes));
         let (mailbox, mut batch) = (mailbox(10, 1000), VecDeque::new());
-        mailbox.wake_consumer();
+        let other = Waker::from(Arc::clone(&mailbox));
+        other.wake_by_ref();
         assert!(mailbox.poll_take(&mut Context::from_waker(&waker), &mut batch).is_pending());
-        mailbox.wake_consumer();
-        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+        assert_eq!((mailbox.take_arrived(), mailbox.take_arrived()), (true, false));
+        other.wake_by_ref();
+        assert_eq!((mailbox.take_arrived(), wakes.0.load(Ordering::SeqCst)), (true, 1));
         mailbox.end();
-        mailbox.wake_consumer();
+        other.wake_by_ref();
         assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
     }
 

@@ -11,6 +11,7 @@ use roomcast_protocol::websocket::DeflateConfig;
 
 use super::farewell::Lingering;
 use super::sessions::Sessions;
+use super::wheel::Wheel;
 use super::{Admission, ConnectionShared, EngineHandler, Limits, Place, SessionId};
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
@@ -38,6 +39,7 @@ pub(crate) struct Engine {
     /// No new session is taken.
     pub(super) closing: AtomicBool,
     pub(super) lingering: Lingering,
+    pub(super) wheel: Arc<Wheel>,
 }
 
 impl Engine {
@@ -88,6 +90,7 @@ impl Engine {
             grace: AtomicU64::new(millis(config.drain.grace)),
             closing: AtomicBool::new(false),
             lingering: Lingering::default(),
+            wheel: Wheel::new(),
             config,
         })
     }

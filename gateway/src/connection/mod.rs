@@ -13,11 +13,11 @@ mod raw;
 mod scratch;
 mod sessions;
 mod task;
+mod wheel;
 mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::task::Wake;
 
 use roomcast_adapter::{CloseCause, Mailbox};
 use roomcast_protocol::engineio::Transport;
@@ -45,8 +45,6 @@ pub(crate) struct ConnectionShared {
     sent_away: AtomicBool,
     /// A POST is being read.
     posting: AtomicBool,
-    /// Something to read has come since the task was last told.
-    arrived: AtomicBool,
     /// Its place among the connections of its address, where those are counted.
     pub(crate) place: Option<Place>,
 }
@@ -68,9 +66,9 @@ impl ConnectionShared {
         transport: Transport,
         place: Option<Place>,
     ) -> Arc<Self> {
-        let (kind, posting) = (AtomicU8::new(0), AtomicBool::new(false));
-        let (sent_away, arrived) = (AtomicBool::new(false), AtomicBool::new(false));
-        let shared = Self { id, mailbox, handshake, transport: kind, sent_away, posting, arrived, place };
+        let kind = AtomicU8::new(0);
+        let (sent_away, posting) = (AtomicBool::new(false), AtomicBool::new(false));
+        let shared = Self { id, mailbox, handshake, transport: kind, sent_away, posting, place };
         shared.set_transport(transport);
         Arc::new(shared)
     }
@@ -99,21 +97,8 @@ impl ConnectionShared {
         self.sent_away.load(Ordering::Relaxed)
     }
 
-    /// Whether something to read has come since the last call.
-    pub(crate) fn take_arrived(&self) -> bool {
-        self.arrived.load(Ordering::Acquire) && self.arrived.swap(false, Ordering::AcqRel)
-    }
-
     /// Takes the turn to post, unless another POST has it.
     pub(crate) fn begin_post(&self) -> Option<PostTurn<'_>> {
         (!self.posting.swap(true, Ordering::Acquire)).then_some(PostTurn(&self.posting))
-    }
-}
-
-/// What wakes a connection to read: its task is told why, so that a read is not tried, nor asked for, whenever there is mail.
-impl Wake for ConnectionShared {
-    fn wake(self: Arc<Self>) {
-        self.arrived.store(true, Ordering::Release);
-        self.mailbox.wake_consumer();
     }
 }

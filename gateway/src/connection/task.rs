@@ -1,21 +1,21 @@
 //! The task of a connection: one loop over everything that can happen to it.
 //!
-//! One timer, no lock, no other task. A turn of the loop reads what has come, lets the handlers run, takes the mail, and
-//! writes all of it with one call, so that the acks of one read travel together.
+//! No timer of its own, no lock, no other task. A turn of the loop reads what has come, lets the handlers run, takes the
+//! mail, and writes all of it with one call, so that the acks of one read travel together.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use roomcast_protocol::engineio::{CloseReason, Output, Source, Transport, records};
 use roomcast_protocol::websocket::{CloseCode, Message, PreparedFrame};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Sleep;
 
 use super::core::Core;
 use super::engine::metrics_transport;
+use super::wheel::Alarm;
 use super::{ConnectionShared, Engine, Linger, Session, Signal, Wire, WireQueue, with_mailbag, with_scratch};
 use crate::metrics::UpgradeResult;
 use crate::transport::{Command, Flush, PollAnswer, Polling, Posted, WebSocket, close_frame};
@@ -28,11 +28,6 @@ const WIRE_HIGH_WATER: usize = 64 * 1024;
 
 /// With so many bytes unwritten, a client that does not read its answers is not read either.
 const UNREAD_HIGH_WATER: usize = 1024 * 1024;
-
-/// Deadlines so far away may be late by up to `GRID`: long enough that many heartbeats share a wake, and so short that their
-/// answers come while what they touched is in the caches.
-const FAR: Duration = Duration::from_secs(1);
-const GRID: Duration = Duration::from_millis(10);
 
 /// Requests of one session that may wait for its task. A client has one GET and one POST at a time.
 pub(crate) const COMMANDS: usize = 4;
@@ -58,9 +53,7 @@ pub(crate) struct Connection {
     probe: Option<Box<Probe>>,
     /// Requests; none once the transport is a WebSocket.
     commands: Option<mpsc::Receiver<Command>>,
-    timer: Pin<Box<Sleep>>,
-    /// The deadline that the timer is set for, while it is.
-    armed: Option<Instant>,
+    alarm: Alarm,
     /// Told to the mailbox when it changes: whether something volatile can be written now.
     writable: bool,
     /// The WebSocket took less than it was given.
@@ -119,8 +112,7 @@ impl Connection {
             link,
             probe: None,
             commands,
-            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            armed: None,
+            alarm: Alarm::default(),
             writable: true,
             blocked: false,
             may_have_more: true,
@@ -209,15 +201,15 @@ impl Connection {
                 aborted
             }
             Link::WebSocket(websocket) => {
-                let unread = if self.blocked { self.core.shared.mailbox.depth().1 } else { 0 };
+                let unread = if self.blocked { self.core.mailbox.depth().1 } else { 0 };
                 let paused = self.core.is_full() || self.core.wire.bytes() + unread > UNREAD_HIGH_WATER;
                 // Now and then a client is heard all the same: it may have answered, or be gone.
                 let listen = std::mem::take(&mut self.core.must_listen);
-                self.may_have_more |= self.core.shared.take_arrived();
+                self.may_have_more |= self.core.mailbox.take_arrived();
                 if (paused && !listen) || !self.may_have_more || self.core.session.is_closed() {
                     return false;
                 }
-                let waker = Arc::clone(&self.core.shared).into();
+                let waker = Arc::clone(&self.core.mailbox).into();
                 match read(websocket, &mut self.core, None, now, &mut Context::from_waker(&waker), cx) {
                     Poll::Pending => {
                         self.may_have_more = !websocket.tells_arrivals();
@@ -235,9 +227,9 @@ impl Connection {
         }
     }
 
-    /// Whether there is something to read that nobody could be woken for: see [`ConnectionShared::wake`].
+    /// Whether there is something to read that nobody could be woken for: see [`roomcast_adapter::Mailbox::take_arrived`].
     fn has_arrived(&mut self) -> bool {
-        let arrived = self.core.shared.take_arrived();
+        let arrived = self.core.mailbox.take_arrived();
         self.may_have_more |= arrived;
         arrived
     }
@@ -299,19 +291,19 @@ impl Connection {
             Link::Gone => (false, false),
         };
         self.set_writable(writable);
-        if !can_take && self.core.shared.mailbox.poll_urgent(cx).is_pending() {
+        if !can_take && self.core.mailbox.poll_urgent(cx).is_pending() {
             return false;
         }
         with_mailbag(|mail| {
             let core = &mut self.core;
-            core.shared.mailbox.poll_take(cx, mail).is_ready() && core.handle_mail(mail, now, cx)
+            core.mailbox.poll_take(cx, mail).is_ready() && core.handle_mail(mail, now, cx)
         })
     }
 
     fn set_writable(&mut self, writable: bool) {
         if writable != self.writable {
             self.writable = writable;
-            self.core.shared.mailbox.set_writable(writable);
+            self.core.mailbox.set_writable(writable);
         }
     }
 
@@ -368,7 +360,7 @@ impl Connection {
 
     /// Ends the transport: what waits goes out first, unless the client is too slow for it.
     fn finish(&mut self, reason: CloseReason, cx: &mut Context<'_>) {
-        self.core.shared.mailbox.end();
+        self.core.mailbox.end();
         self.core.finish(reason, cx);
         self.drop_probe(None);
         match std::mem::replace(&mut self.link, Link::Gone) {
@@ -429,30 +421,18 @@ impl Connection {
         }
     }
 
-    /// Lets the timer run to the next deadline. True if it was reached.
-    fn poll_timer(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+    /// Handles the next deadline, or sees to it that the task is woken then. True if it was reached.
+    fn poll_deadline(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let Some(deadline) = self.core.deadline() else {
             return false;
         };
-        // It runs and will wake this task, which is always the same one: nothing of it is touched for a delivery.
-        if self.armed == Some(deadline) && now < deadline {
-            return false;
-        }
-        // Also when the deadline has moved away, as by a pong: the runtime notes that without a lock, and a timer that
-        // fires early wakes the task for nothing.
-        if self.armed != Some(deadline) {
-            self.timer.as_mut().reset(shared_time(deadline, now).into());
-            self.armed = Some(deadline);
-        }
-        if self.timer.as_mut().poll(cx).is_pending() {
-            return false;
-        }
-        self.armed = None;
-        let now = Instant::now();
-        if deadline <= now {
+        let is_due = deadline <= now;
+        if is_due {
             self.core.handle_timeout(now, cx);
+        } else {
+            self.core.engine.wheel.set(&mut self.alarm, deadline, cx.waker());
         }
-        true
+        is_due
     }
 }
 
@@ -463,14 +443,14 @@ impl Future for Connection {
         let this = &mut *self;
         for _ in 0..TURNS {
             let now = Instant::now();
-            this.core.shared.mailbox.rouse();
+            this.core.mailbox.rouse();
             let mut progress = this.poll_commands(now, cx);
             progress |= this.core.poll_waiting(cx);
             progress |= this.poll_transport(now, cx);
             progress |= this.poll_probe(now, cx);
             progress |= this.carry_out(cx);
             progress |= this.poll_mail(now, cx);
-            progress |= this.poll_timer(now, cx);
+            progress |= this.poll_deadline(now, cx);
             progress |= this.core.leave_if_settled(now, cx);
             progress |= this.carry_out(cx);
             progress |= this.flush(cx);
@@ -491,8 +471,9 @@ impl Drop for Connection {
     fn drop(&mut self) {
         // Also when a listener panicked, or the runtime goes down: nothing outside must believe that it lives.
         self.core.abandon();
+        self.core.engine.wheel.remove(&mut self.alarm);
+        self.core.mailbox.end();
         let shared = &self.core.shared;
-        shared.mailbox.end();
         self.core.engine.sessions.remove(shared.id);
         shared.place.into_iter().for_each(|place| self.core.engine.limits.leave(place));
         self.core.engine.metrics.connections.of(metrics_transport(shared.transport())).dec();
@@ -558,17 +539,6 @@ fn read(
     })
 }
 
-/// When to wake for a deadline. What is far away, as heartbeats are, is not due to the millisecond: rounded up, the deadlines
-/// of many connections fall together, and the thread is woken once for all of them, and once for their clients' answers.
-fn shared_time(deadline: Instant, now: Instant) -> Instant {
-    static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
-    if deadline.saturating_duration_since(now) < FAR {
-        return deadline;
-    }
-    let beyond = deadline.saturating_duration_since(*ORIGIN).as_nanos() % GRID.as_nanos();
-    deadline + (GRID - Duration::from_nanos(beyond as u64))
-}
-
 /// Says goodbye on a WebSocket in a task of its own, for two seconds at most.
 fn close(engine: &Arc<Engine>, websocket: WebSocket, mut wire: WireQueue, code: Option<CloseCode>) {
     wire.push(close_frame(code));
@@ -582,22 +552,6 @@ fn close(engine: &Arc<Engine>, websocket: WebSocket, mut wire: WireQueue, code: 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn far_deadlines_fall_together_and_near_ones_are_kept() {
-        let now = Instant::now();
-        let near = now + FAR - Duration::from_millis(1);
-        assert_eq!(shared_time(near, now), near);
-        let mut times = std::collections::BTreeSet::new();
-        for milliseconds in 0..1_000 {
-            let deadline = now + FAR + Duration::from_micros(milliseconds * 1_000 + 333);
-            let time = shared_time(deadline, now);
-            assert!(time >= deadline && time <= deadline + GRID, "late by {:?}", time - deadline);
-            times.insert(time.duration_since(now).as_millis());
-        }
-        let most = 1 + 1_000 / GRID.as_millis() as usize;
-        assert!(times.len() <= most, "a second of deadlines is {} wakes", times.len());
-    }
 
     /// The runtime adds about a hundred bytes to a task and rounds up to a multiple of 128: with this bound it takes 512.
     #[test]

@@ -28,6 +28,8 @@ pub(super) struct Plan {
     pub(super) rooms: usize,
     /// Of each room.
     pub(super) members: usize,
+    /// Further rooms of each member, which nobody emits to.
+    pub(super) spare: usize,
     /// Publisher `n` emits to the rooms `n`, `n + publishers`, and so on, in turn.
     pub(super) publishers: usize,
     /// Bytes of an event beside its stamp.
@@ -68,6 +70,10 @@ impl Rooms {
         let mut crowd = Crowd::new()?;
         crowd.open(addresses, members, |_, _, _| {})?;
         join_all(&mut crowd, &names.join, (0..members).map(|member| (member, member / plan.members)))?;
+        for spare in 0..plan.spare {
+            let first = plan.rooms + spare * members;
+            join_all(&mut crowd, &names.join, (0..members).map(|member| (member, first + member)))?;
+        }
         crowd.open(&addresses[..1], plan.publishers, |_, _, _| {})?;
         Ok(Self {
             publishers: members..members + plan.publishers,

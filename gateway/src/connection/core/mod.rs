@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
-use roomcast_adapter::{CloseCause, Item, Outgoing, SocketId};
+use roomcast_adapter::{CloseCause, Item, Mailbox, Outgoing, SocketId};
 use roomcast_protocol::engineio::{CloseReason, Message, Session, Source, Transport};
 use roomcast_protocol::socketio::Violation;
 use roomcast_protocol::websocket::{Negotiated, OpCode, frame};
@@ -37,6 +37,8 @@ enum Upper {
 pub(super) struct Core {
     pub(super) engine: Arc<Engine>,
     pub(super) shared: Arc<ConnectionShared>,
+    /// That of `shared`, which is in no cache when something comes.
+    pub(super) mailbox: Arc<Mailbox>,
     pub(super) session: Session,
     upper: Upper,
     pub(super) wire: WireQueue,
@@ -65,6 +67,7 @@ impl Core {
         wire.push(open_packet(engine, &shared, transport));
         Self {
             engine: Arc::clone(engine),
+            mailbox: Arc::clone(&shared.mailbox),
             shared,
             session,
             upper,
@@ -254,8 +257,9 @@ impl Core {
         self.departure = Departure::default();
         self.detach_all(reason, cx);
         // What was emitted before goes out before.
+        let waiting = self.mailbox.drain();
         let (_, mut lower) = self.split();
-        for item in lower.shared.mailbox.drain() {
+        for item in waiting {
             if let Item::Packet(outgoing) = item {
                 lower.send(outgoing);
             }
