@@ -120,7 +120,7 @@ pub struct Mailbox {
     limits: MailboxLimits,
     /// The connection task wants to be woken by what comes. Set under the lock.
     asleep: AtomicBool,
-    /// Something that is no mail has come since the task was last told: see the mailbox as a waker.
+    /// The task was woken for something else than mail, through the mailbox as a [`Waker`], and was not told yet.
     arrived: AtomicBool,
     inner: Mutex<Inner>,
 }

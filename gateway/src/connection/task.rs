@@ -1,7 +1,7 @@
 //! The task of a connection: one loop over everything that can happen to it.
 //!
-//! No timer of its own, no lock, no other task. A turn of the loop reads what has come, lets the handlers run, takes the
-//! mail, and writes all of it with one call, so that the acks of one read travel together.
+//! No timer of its own, no lock around its state, no other task. A turn of the loop reads what has come, lets the handlers
+//! run, takes the mail, and writes all of it with one call, so that the acks of one read travel together.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -470,8 +470,8 @@ impl Future for Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         // Also when a listener panicked, or the runtime goes down: nothing outside must believe that it lives.
-        self.core.abandon();
         self.core.engine.wheel.remove(&mut self.alarm);
+        self.core.abandon();
         self.core.mailbox.end();
         let shared = &self.core.shared;
         self.core.engine.sessions.remove(shared.id);

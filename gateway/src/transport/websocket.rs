@@ -75,16 +75,23 @@ impl Stream {
         read.map_ok(|()| buffer.filled().len())
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    /// Writes, as far as the system takes it. `is_full`: it took nothing the last time.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+        is_full: bool,
+    ) -> Poll<io::Result<usize>> {
         match (self, slices) {
-            // `send` is cheaper than `writev`, and one frame is what most writes are. The runtime is asked once the system
-            // takes nothing: what it knows of the stream is one more place in memory that is in no cache.
-            (Self::Tcp(stream), [slice]) => {
+            // `send` is cheaper than `writev`, and one frame is what most writes are. The runtime is asked only once the
+            // system takes nothing: what it knows of the stream is one more place in memory that is in no cache.
+            (Self::Tcp(stream), [slice]) if !is_full => {
                 match SockRef::from(&*stream).send_with_flags(slice, SEND_FLAGS) {
                     Err(error) if is_temporary(&error) => Pin::new(stream).poll_write(cx, slice),
                     sent => Poll::Ready(sent),
                 }
             }
+            (Self::Tcp(stream), [slice]) => Pin::new(stream).poll_write(cx, slice),
             (Self::Tcp(stream), slices) => Pin::new(stream).poll_write_vectored(cx, slices),
             (Self::Other { stream, .. }, slices) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
@@ -99,9 +106,9 @@ impl Stream {
 }
 
 /// As the standard library sends: where the other side is gone, that is an error, and no signal.
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+#[cfg(not(any(windows, target_vendor = "apple")))]
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+#[cfg(any(windows, target_vendor = "apple"))]
 const SEND_FLAGS: i32 = 0;
 
 fn is_temporary(error: &io::Error) -> bool {
@@ -128,6 +135,8 @@ pub(crate) struct WebSocket {
     early: Option<Box<Bytes>>,
     /// Bytes of the first queued item that are written already.
     written: usize,
+    /// The stream took nothing the last time.
+    is_full: bool,
 }
 
 impl WebSocket {
@@ -145,7 +154,7 @@ impl WebSocket {
             let _ = stream.set_nodelay(true);
         }
         let decoder = Decoder::new(Role::Server, max_payload, max_fragments, compression);
-        Self { stream, decoder, compression, early, written: 0 }
+        Self { stream, decoder, compression, early, written: 0, is_full: false }
     }
 
     /// Whether the waker of a read that was pending is woken whenever something comes, whatever is written meanwhile.
@@ -215,7 +224,9 @@ impl WebSocket {
             offered += frames.len();
             slices.push(IoSlice::new(frames));
         }
-        self.stream.poll_write(cx, &slices)
+        let written = self.stream.poll_write(cx, &slices, self.is_full);
+        self.is_full = written.is_pending();
+        written
     }
 
     /// Removes what was written; tells when the first of it was emitted, and how long that had been on its way.
@@ -281,7 +292,7 @@ pub(crate) fn close_frame(code: Option<roomcast_protocol::websocket::CloseCode>)
 mod tests {
     use std::task::{Wake, Waker};
 
-    use roomcast_protocol::websocket::PreparedFrame;
+    use roomcast_protocol::websocket::{OpCode, PreparedFrame, frame};
 
     use super::*;
 
@@ -293,17 +304,16 @@ mod tests {
         }
     }
 
+    fn websocket(stream: Stream) -> WebSocket {
+        let decoder = Decoder::new(Role::Server, 1_000, 1, None);
+        WebSocket { stream, decoder, compression: None, early: None, written: 0, is_full: false }
+    }
+
     /// A turn ends after its bytes, wakes the task for the next one, and nothing is lost between them.
     #[tokio::test]
     async fn a_connection_with_much_to_write_lets_others_have_their_turn() {
         let (stream, mut client) = tokio::io::duplex(usize::MAX >> 1);
-        let mut websocket = WebSocket {
-            stream: Stream::own(Box::new(stream)),
-            decoder: Decoder::new(Role::Server, 1_000, 1, None),
-            compression: None,
-            early: None,
-            written: 0,
-        };
+        let mut websocket = websocket(Stream::own(Box::new(stream)));
         let mut wire = WireQueue::default();
         let frame = PreparedFrame::pong(&[0; 100]).into_bytes();
         let count = 3 * TURN_BYTES / frame.len();
@@ -369,13 +379,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_stream_keeps_back_is_flushed_when_there_is_room() {
         let (inner, mut client) = tokio::io::duplex(64);
-        let mut websocket = WebSocket {
-            stream: Stream::own(Box::new(Keeping { inner, kept: Vec::new() })),
-            decoder: Decoder::new(Role::Server, 1_000, 1, None),
-            compression: None,
-            early: None,
-            written: 0,
-        };
+        let mut websocket = websocket(Stream::own(Box::new(Keeping { inner, kept: Vec::new() })));
         let (mut wire, metrics) = (WireQueue::default(), Metrics::new());
         let frame = PreparedFrame::pong(&[7; 100]).into_bytes();
         wire.push(Wire::Frames(frame.clone()));
@@ -390,5 +394,39 @@ mod tests {
         assert_eq!(flush(), Flush::Empty);
         client.read_exact(&mut read[64..]).await.unwrap();
         assert_eq!(read, frame);
+    }
+    /// A single frame is given to the system past the runtime, which has to tell all the same when there is room for more.
+    #[tokio::test]
+    async fn the_rest_of_a_frame_is_written_when_the_system_has_room() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(connecting, listener.accept());
+        let (mut client, mut websocket) = (client.unwrap(), websocket(Stream::Tcp(accepted.unwrap().0)));
+        let (mut wire, metrics) = (WireQueue::default(), Metrics::new());
+        // More than both sides' buffers hold.
+        let frame = frame(OpCode::Binary, &vec![7; 32 * 1024 * 1024]);
+        wire.push(Wire::Frames(frame.clone()));
+        let mut blocked = 0;
+        let writing = std::future::poll_fn(|cx| {
+            loop {
+                match websocket.poll_flush(cx, &mut wire, &metrics).unwrap() {
+                    Flush::Empty => return Poll::Ready(()),
+                    Flush::Blocked => {
+                        blocked += 1;
+                        return Poll::Pending;
+                    }
+                    Flush::Yielded => {}
+                }
+            }
+        });
+        let reading = async {
+            let mut read = vec![0; frame.len()];
+            client.read_exact(&mut read).await.unwrap();
+            read
+        };
+        let both = async { tokio::join!(writing, reading) };
+        let ((), read) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("it is woken");
+        assert!(read == frame, "the bytes are others");
+        assert!(blocked > 0, "nothing had to wait");
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn calls(setup: &Setup, members: usize) -> Result<Report, Error> {
     environment.insert(THRESHOLD.0.to_owned(), THRESHOLD.1.to_owned());
     let servers = Servers::start_with(setup, 1, &environment)?;
     let open = |members| {
-        let plan = Plan { rooms: 1, members, spare: 0, publishers: 1, payload: 64, binary: false };
+        let plan = Plan { rooms: 1, members, silent: 0, publishers: 1, payload: 64, binary: false };
         Rooms::open(&servers.addresses(), &setup.target.events, plan)
     };
     let mut room = open(members)?;

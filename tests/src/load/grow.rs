@@ -84,11 +84,11 @@ fn curves(share: f64) -> Vec<Curve> {
     let fanout = |members| (members, Scenario::Fanout { members, pace: saturated(members) });
     let room = |rooms: u32| {
         // More rooms than a process has descriptors: each socket is in ten, and one of them is emitted to.
-        let spare = if rooms > 10_000 { 9 } else { 0 };
+        let silent = if rooms > 10_000 { 9 } else { 0 };
         let (members, publishers, rate, window) = (1, 1, 1_000, 64);
         let times = times(3.0, 0.0);
-        let emitted_to = rooms / (spare + 1);
-        (rooms, Scenario::Rooms { rooms: emitted_to, members, spare, publishers, rate, window, times })
+        let emitted_to = rooms / (silent + 1);
+        (rooms, Scenario::Rooms { rooms: emitted_to, members, silent, publishers, rate, window, times })
     };
     let node = |nodes| {
         let pace = Pace { rate: 20, window: 32, times: times(3.0, 0.0) };

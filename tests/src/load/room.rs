@@ -29,7 +29,7 @@ pub(super) struct Plan {
     /// Of each room.
     pub(super) members: usize,
     /// Further rooms of each member, which nobody emits to.
-    pub(super) spare: usize,
+    pub(super) silent: usize,
     /// Publisher `n` emits to the rooms `n`, `n + publishers`, and so on, in turn.
     pub(super) publishers: usize,
     /// Bytes of an event beside its stamp.
@@ -70,8 +70,8 @@ impl Rooms {
         let mut crowd = Crowd::new()?;
         crowd.open(addresses, members, |_, _, _| {})?;
         join_all(&mut crowd, &names.join, (0..members).map(|member| (member, member / plan.members)))?;
-        for spare in 0..plan.spare {
-            let first = plan.rooms + spare * members;
+        for nth in 0..plan.silent {
+            let first = plan.rooms + nth * members;
             join_all(&mut crowd, &names.join, (0..members).map(|member| (member, first + member)))?;
         }
         crowd.open(&addresses[..1], plan.publishers, |_, _, _| {})?;

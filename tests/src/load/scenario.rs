@@ -94,7 +94,7 @@ pub(crate) enum Scenario {
         members: u32,
         /// Further rooms of each member, which nobody emits to.
         #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
-        spare: u32,
+        silent: u32,
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
         publishers: u32,
         /// Emits a second in the paced part.
@@ -206,11 +206,11 @@ impl Scenario {
             }
             Self::Fanout { members, pace } => pace.fanout(one_room(*members), false, 1)?.run(setup),
             Self::Binary { members, pace } => pace.fanout(one_room(*members), true, 1)?.run(setup),
-            Self::Rooms { rooms, members, spare, publishers, rate, window, times } => {
+            Self::Rooms { rooms, members, silent, publishers, rate, window, times } => {
                 let shape = [*rooms, *members, (*publishers).min(*rooms)];
                 let pace = Pace { rate: *rate, window: *window, times: times.clone() };
                 let mut fanout = pace.fanout(shape, false, 1)?;
-                fanout.plan.spare = *spare as usize;
+                fanout.plan.silent = *silent as usize;
                 fanout.run(setup)
             }
             Self::Cluster { nodes, members, pace } => {
@@ -242,7 +242,7 @@ impl Pace {
         let plan = Plan {
             rooms: rooms as usize,
             members: members as usize,
-            spare: 0,
+            silent: 0,
             publishers: publishers as usize,
             payload: self.times.payload as usize,
             binary,

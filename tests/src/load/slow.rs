@@ -24,7 +24,7 @@ const END: Duration = Duration::from_secs(5);
 pub(super) fn slow(setup: &Setup, readers: usize, sleepers: usize, megabytes: u64) -> Result<Report, Error> {
     let servers = Servers::start(setup, 1)?;
     let addresses = servers.addresses();
-    let plan = Plan { rooms: 1, members: readers, spare: 0, publishers: 1, payload: PAYLOAD, binary: false };
+    let plan = Plan { rooms: 1, members: readers, silent: 0, publishers: 1, payload: PAYLOAD, binary: false };
     let mut room = Rooms::open(&addresses, &setup.target.events, plan)?;
     room.saturate(WINDOW, LOOK)?;
     let alone = Flood::of(&mut room, &servers, megabytes)?;

@@ -98,7 +98,7 @@ pub(super) fn measurements(share: f64) -> Vec<Measurement> {
         measurement(
             "rooms",
             Scenario::Rooms {
-                spare: 0,
+                silent: 0,
                 rooms: some(500),
                 members: 10,
                 publishers: 10,

@@ -37,7 +37,7 @@ enum Upper {
 pub(super) struct Core {
     pub(super) engine: Arc<Engine>,
     pub(super) shared: Arc<ConnectionShared>,
-    /// That of `shared`, which is in no cache when something comes.
+    /// The one of `shared`: a delivery need not touch that, which is in no cache then.
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) session: Session,
     upper: Upper,

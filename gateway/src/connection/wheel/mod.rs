@@ -21,7 +21,7 @@ use self::table::{Record, Table};
 /// what they touched is in the caches.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Connections that are woken by one look at the table.
+/// Records that are looked at before the table is let go of for others.
 const BATCH: usize = 64;
 
 /// A connection's place in the wheel, to be given back by [`Wheel::remove`].
@@ -53,8 +53,11 @@ impl Wheel {
         })
     }
 
-    /// Wakes the task at the deadline, once, and no more at what was set before. For a task that asks in every turn: what is
-    /// set already costs nothing.
+    /// Wakes the task once, at the deadline; an earlier call no longer holds. For a task that asks in every turn, with the same
+    /// waker: a deadline that is set already costs nothing.
+    ///
+    /// Ticks of deadlines are rounded up and those of the clock down, and the task looks at the clock after it was woken. So
+    /// it never finds its deadline ahead, and would not be woken again.
     pub(super) fn set(self: &Arc<Self>, alarm: &mut Alarm, deadline: Instant, waker: &Waker) {
         if alarm.deadline == Some(deadline) && alarm.losses == self.losses.load(Ordering::Relaxed) {
             return;
@@ -62,8 +65,8 @@ impl Wheel {
         let due = ticks(deadline.saturating_duration_since(self.origin) + (TICK - Duration::from_nanos(1)));
         let mut table = self.table.lock();
         (alarm.deadline, alarm.losses) = (Some(deadline), self.losses.load(Ordering::Relaxed));
-        let turns = table.wakes_at.is_some();
-        if !turns {
+        let is_turned = table.wakes_at.is_some();
+        if !is_turned {
             table.begin(ticks(self.origin.elapsed()));
         }
         let replaced = table.set(&mut alarm.record, due, waker);
@@ -74,8 +77,8 @@ impl Wheel {
         drop(table);
         // Not under the lock: it may be the last that is left of a task.
         drop(replaced);
-        if !turns {
-            tokio::spawn(turn(Arc::clone(self)));
+        if !is_turned {
+            tokio::spawn(turn(Turning::of(self)));
         } else if is_earlier {
             self.earlier.notify_one();
         }
@@ -83,17 +86,16 @@ impl Wheel {
 
     /// Gives the place back.
     pub(super) fn remove(&self, alarm: &mut Alarm) {
-        let removed = alarm.record.take().map(|record| self.table.lock().remove(record));
+        let removed = std::mem::take(alarm).record.map(|record| self.table.lock().remove(record));
         drop(removed);
     }
 
-    /// Wakes what is due. When to come again, unless nothing is set.
+    /// Wakes what is due. When to come again, unless nothing is set: then nobody turns the wheel any more.
     fn advance(&self) -> Option<Instant> {
         loop {
             let mut due = ArrayVec::<Waker, BATCH>::new();
             let mut table = self.table.lock();
-            table.advance(ticks(self.origin.elapsed()), &mut due);
-            let is_done = !due.is_full();
+            let is_done = table.advance(ticks(self.origin.elapsed()), &mut due);
             if is_done {
                 table.wakes_at = table.next();
             }
@@ -108,31 +110,42 @@ impl Wheel {
 }
 
 /// The task that turns the wheel for as long as something is set.
-async fn turn(wheel: Arc<Wheel>) {
-    let turning = Turning(wheel);
-    let wheel = &turning.0;
+async fn turn(mut turning: Turning) {
+    let wheel = Arc::clone(&turning.wheel);
     while let Some(next) = wheel.advance() {
         tokio::select! {
             () = tokio::time::sleep_until(next.into()) => {}
             () = wheel.earlier.notified() => {}
         }
     }
+    turning.has_ended = true;
 }
 
-/// A task that turns the wheel. When its runtime ends before the wheel is empty, the connections of other runtimes set
-/// their alarms anew: a server can be shared by several.
-struct Turning(Arc<Wheel>);
+/// That a task turns the wheel. When its runtime ends before the wheel is empty, or before the task began, the connections
+/// of other runtimes set their alarms anew: a server can be shared by several.
+struct Turning {
+    wheel: Arc<Wheel>,
+    /// The wheel was empty. It may be turned by another task by now.
+    has_ended: bool,
+}
+
+impl Turning {
+    fn of(wheel: &Arc<Wheel>) -> Self {
+        Self { wheel: Arc::clone(wheel), has_ended: false }
+    }
+}
 
 impl Drop for Turning {
     fn drop(&mut self) {
-        let wheel = &self.0;
-        let mut table = wheel.table.lock();
-        if table.wakes_at.take().is_some() {
-            wheel.losses.fetch_add(1, Ordering::Relaxed);
-            let lost = table.clear();
-            drop(table);
-            lost.into_iter().for_each(Waker::wake);
+        if self.has_ended {
+            return;
         }
+        let mut table = self.wheel.table.lock();
+        table.wakes_at = None;
+        self.wheel.losses.fetch_add(1, Ordering::Relaxed);
+        let lost = table.clear();
+        drop(table);
+        lost.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -144,7 +157,8 @@ fn ticks(time: Duration) -> u64 {
 }
 
 fn time(ticks: u64) -> Duration {
-    TICK * u32::try_from(ticks).unwrap_or(u32::MAX)
+    const MILLIS: u64 = TICK.as_millis() as u64;
+    Duration::from_millis(ticks * MILLIS)
 }
 
 #[cfg(test)]

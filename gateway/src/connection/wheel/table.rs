@@ -6,11 +6,11 @@ use std::task::Waker;
 use arrayvec::ArrayVec;
 use slab::Slab;
 
-/// What is due after so many ticks is looked at there, and goes on.
+/// A record that is due further ahead waits in the last slot, and is put into another one when its tick comes.
 pub(super) const SLOTS: usize = 4096;
 
-/// A record, by its place among the links: behind those of the slots. There are no more of them than of connections, and so
-/// than of descriptors, whose numbers are `i32`.
+/// A record, by the index of its link: those of the slots come first. One for each connection, so that 32 bits are enough
+/// for all that fit into memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Record(NonZeroU32);
 
@@ -68,7 +68,8 @@ impl Table {
         self.passed = self.passed.max(now);
     }
 
-    /// Puts a record, which is made if there is none, where it is due. The waker that it replaces, if it does.
+    /// Puts a record, which is made if there is none, into the slot of its tick. Returns the waker that it had, if that was
+    /// another task's.
     pub(super) fn set(&mut self, record: &mut Option<Record>, due: u64, waker: &Waker) -> Option<Waker> {
         let Some(record) = *record else {
             let made = Record::new(self.entries.insert(Entry { waker: waker.clone(), due }));
@@ -94,15 +95,17 @@ impl Table {
         self.entries.remove(record.key()).waker
     }
 
-    /// Takes what is due out of the slots, until `due` is full.
-    pub(super) fn advance<const N: usize>(&mut self, now: u64, due: &mut ArrayVec<Waker, N>) {
+    /// Takes what is due out of the slots. False after as many records as `due` has room for: there may be more.
+    pub(super) fn advance<const N: usize>(&mut self, now: u64, due: &mut ArrayVec<Waker, N>) -> bool {
+        let mut looks = N;
         while self.passed < now && self.linked > 0 {
             let tick = self.passed + 1;
             let slot = slot(tick);
             while self.links[slot as usize].next != slot {
-                if due.is_full() {
-                    return;
+                if looks == 0 {
+                    return false;
                 }
+                looks -= 1;
                 let node = self.links[slot as usize].next;
                 self.unlink(node);
                 let entry = &self.entries[node as usize - SLOTS];
@@ -115,6 +118,7 @@ impl Table {
             self.passed = tick;
         }
         self.passed = self.passed.max(now);
+        true
     }
 
     /// The next tick at which there is something to look at.

@@ -25,14 +25,11 @@ impl Bell {
 
 /// Everything that is due by `now`, a few at a time.
 fn advance(table: &mut Table, now: u64) {
-    loop {
+    let mut is_done = false;
+    while !is_done {
         let mut due = ArrayVec::<Waker, 3>::new();
-        table.advance(now, &mut due);
-        let is_full = due.is_full();
+        is_done = table.advance(now, &mut due);
         due.into_iter().for_each(Waker::wake);
-        if !is_full {
-            return;
-        }
     }
 }
 
@@ -65,14 +62,14 @@ proptest! {
     #[test]
     fn each_alarm_wakes_at_its_time(steps in steps()) {
         let bells: Vec<Arc<Bell>> = (0..8).map(|_| Arc::default()).collect();
+        let wakers: Vec<Waker> = bells.iter().map(|bell| Arc::clone(bell).into()).collect();
         let mut records = [None; 8];
         let mut set = BTreeMap::<usize, u64>::new();
         let (mut table, mut now) = (Table::default(), 0);
         for step in steps {
             match step {
                 Step::Set(alarm, ticks) => {
-                    let replaced = table.set(&mut records[alarm], now + ticks, &Arc::clone(&bells[alarm]).into());
-                    prop_assert!(replaced.is_none());
+                    let _ = table.set(&mut records[alarm], now + ticks, &wakers[alarm]);
                     set.insert(alarm, now + ticks);
                 }
                 Step::Remove(alarm) => {
@@ -122,6 +119,13 @@ fn places_are_used_again() {
     assert_eq!(Arc::strong_count(&bell), 1, "a removed alarm keeps its waker");
 }
 
+#[test]
+fn the_wheel_turns_for_longer_than_32_bits_of_ticks() {
+    let years = Duration::from_secs(20 * 366 * 24 * 3600) + TICK;
+    assert_eq!(time(ticks(years)), years);
+    assert_eq!(ticks(years + TICK - Duration::from_nanos(1)), ticks(years));
+}
+
 /// Waits for a deadline as a connection does.
 async fn reached(wheel: &Arc<Wheel>, deadline: Instant) -> Duration {
     let mut alarm = Alarm::default();
@@ -146,8 +150,11 @@ async fn an_earlier_alarm_is_not_kept_waiting_by_a_later_one() {
         async move { reached(&wheel, now + Duration::from_secs(3600)).await }
     });
     tokio::task::yield_now().await;
-    reached(&wheel, now + Duration::from_millis(30)).await;
-    reached(&wheel, now + Duration::from_millis(31)).await;
+    for milliseconds in [30, 31] {
+        let late = reached(&wheel, now + Duration::from_millis(milliseconds)).await;
+        // Nothing else is looked at for 40 seconds.
+        assert!(late < Duration::from_secs(20), "{late:?} late");
+    }
     assert!(!later.is_finished());
     later.abort();
 }
@@ -157,18 +164,23 @@ async fn no_task_is_left_when_nothing_is_set() {
     let wheel = Wheel::new();
     for _ in 0..3 {
         reached(&wheel, Instant::now() + Duration::from_millis(1)).await;
-        while Arc::strong_count(&wheel) > 1 {
-            tokio::task::yield_now().await;
-        }
+        let ended = async {
+            while Arc::strong_count(&wheel) > 1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), ended).await.expect("its task ends");
     }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
 /// The task that turns the wheel belongs to the runtime of whoever came first.
 #[test]
 fn alarms_outlive_the_runtime_that_turned_the_wheel() {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let wheel = Wheel::new();
-    let (first, second) = (runtime(), runtime());
+    let (wheel, first, second) = (Wheel::new(), runtime(), runtime());
     let now = Instant::now();
     let far = Arc::clone(&wheel);
     first.spawn(async move { reached(&far, now + Duration::from_secs(3600)).await });
@@ -179,5 +191,20 @@ fn alarms_outlive_the_runtime_that_turned_the_wheel() {
     });
     second.block_on(tokio::task::yield_now());
     drop(first);
-    second.block_on(waits).expect("it is woken");
+    let waits = async { tokio::time::timeout(Duration::from_secs(30), waits).await };
+    second.block_on(waits).expect("in time").expect("it is woken");
+}
+
+#[test]
+fn a_runtime_that_has_ended_does_not_keep_the_wheel() {
+    let (wheel, ended) = (Wheel::new(), runtime());
+    let handle = ended.handle().clone();
+    drop(ended);
+    let deadline = Instant::now() + Duration::from_millis(20);
+    {
+        let _context = handle.enter();
+        wheel.set(&mut Alarm::default(), deadline, Waker::noop());
+    }
+    let waits = async { tokio::time::timeout(Duration::from_secs(30), reached(&wheel, deadline)).await };
+    runtime().block_on(waits).expect("it is woken");
 }
