@@ -56,8 +56,8 @@ impl Wheel {
     /// Wakes the task once, at the deadline; an earlier call no longer holds. For a task that asks in every turn, with the same
     /// waker: a deadline that is set already costs nothing.
     ///
-    /// Ticks of deadlines are rounded up and those of the clock down, and the task looks at the clock after it was woken. So
-    /// it never finds its deadline ahead, and would not be woken again.
+    /// Whoever is woken has reached its deadline, since ticks of deadlines are rounded up, those of the clock down, and the
+    /// task looks at the clock after it was woken. It would not be woken a second time.
     pub(super) fn set(self: &Arc<Self>, alarm: &mut Alarm, deadline: Instant, waker: &Waker) {
         if alarm.deadline == Some(deadline) && alarm.losses == self.losses.load(Ordering::Relaxed) {
             return;
