@@ -329,4 +329,18 @@ mod tests {
             );
         }
     }
+    #[test]
+    fn a_packet_is_compressed_once_for_all_its_receivers() {
+        let packet = EncodedPacket::event("/", None, "x", &Args::none());
+        let mut times = 0;
+        let receivers = [(); 3].map(|()| {
+            let frames = packet.deflated_with(|packet| {
+                times += 1;
+                Bytes::copy_from_slice(packet.frames())
+            });
+            frames.as_ptr()
+        });
+        assert_eq!(times, 1);
+        assert!(receivers.iter().all(|frames| *frames == receivers[0]), "a receiver has a copy");
+    }
 }
